@@ -1,0 +1,106 @@
+"""The embedder interface: base codes in, named arrays out; nothing of Dask or Zarr.
+
+An embedder describes itself by an :class:`EmbedderSpec`, all of which decides the stored
+values and therefore stands in the attributes of the arrays it writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Context = Literal["bin", "region", "gene"]
+
+
+@dataclass(frozen=True)
+class EmbedderSpec:
+    """What an embedder computes, and everything that decides its numbers.
+
+    Parameters
+    ----------
+    type : str
+        Registered name of the embedder type (``kmer``, ``plantcaduceus`` …).
+    outputs : mapping of array name to channels
+        0 channels means one number per bin, without a channel axis.
+    input_bp : int or None
+        Length of the model's input window; the window is centred on the bin. None means
+        the bin itself, without context, padded with N where the last bin is short.
+    context : {"bin", "region", "gene"}
+        What one input stands for.
+    anchor : str or None
+        For ``context="gene"``: the boundary the window is centred on.
+    dtype : str
+        Compute dtype, forced by configuration (``fp32``, ``bf16``, ``fp16``).
+    checkpoint, digest, licence : str
+        Name of the weights, sha256 that identifies their content, licence of the weights.
+    rc_rule, iupac_rule, pooling : str
+        In words: how the reverse complement, ambiguous bases and positions are treated.
+    pretraining_species : tuple of str
+        Species whose sequence the model has seen in pre-training.
+    parameters : mapping
+        Any further setting that decides values (k-mer sizes, seed …).
+    packages : mapping of package name to version
+        Versions of what computes the numbers.
+    batch : int
+        Windows per call; every call is padded to this size, so that a row's value does not
+        depend on its neighbours.
+    costly : bool
+        True if a window costs more to compute than to look up (every real model).
+    """
+
+    type: str
+    outputs: Mapping[str, int]
+    input_bp: int | None
+    context: Context = "bin"
+    anchor: str | None = None
+    dtype: str = "fp32"
+    checkpoint: str = ""
+    digest: str = ""
+    licence: str = ""
+    rc_rule: str = "none"
+    iupac_rule: str = ""
+    pooling: str = ""
+    pretraining_species: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 256
+    costly: bool = True
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the values, as plain JSON types."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    def identity_digest(self) -> str:
+        """Sha256 over :meth:`identity`; equal digests promise equal values."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns windows of base codes into vectors."""
+
+    spec: EmbedderSpec
+
+    def load(self, device: str | None) -> None:
+        """Make ready to embed on ``device`` (``cpu``, ``cuda``, ``cuda:1``); None chooses."""
+
+    def embed(self, codes: NDArray[np.uint8]) -> dict[str, NDArray[np.floating[Any]]]:
+        """Embed windows.
+
+        Parameters
+        ----------
+        codes : uint8 array, shape (n, input_bp)
+            IUPAC codes in transcript orientation.
+
+        Returns
+        -------
+        mapping of output name to array, shape (n, channels), or (n,) where channels is 0
+        """
+        ...

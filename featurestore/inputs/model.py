@@ -1,0 +1,158 @@
+"""What the readers hand to the build: plain arrays in memory, nothing about files or Zarr.
+
+Coordinates everywhere in this project are 0-based and half-open. ``tss`` and ``tts`` are
+*boundaries between bases* on the forward strand of the contig: on the + strand the TSS is
+the 0-based start of the transcript and the TTS its half-open end; on the − strand the TSS
+is the half-open end and the TTS the 0-based start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN_POSITION = -1
+"""``tss`` or ``tts`` of a gene whose position the data set does not give."""
+
+Anchor = Literal["tss", "tts"]
+InputKind = Literal["genome", "sequences", "positions"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A window relative to an anchor, in transcript direction.
+
+    ``upstream`` bases before the boundary and ``downstream`` bases after it, so
+    ``length = upstream + downstream``; position 0 is the most upstream base.
+    """
+
+    name: str
+    anchor: Anchor
+    upstream: int
+    downstream: int
+
+    @property
+    def length(self) -> int:
+        """Length of the region in bp."""
+        return self.upstream + self.downstream
+
+
+@dataclass(frozen=True)
+class Genome:
+    """All contigs of a species end to end, in the order of the FASTA.
+
+    Parameters
+    ----------
+    contig_id : list of str, length c
+    contig_start : int64 array, shape (c,)
+        Offset of each contig in ``code``.
+    contig_length : int64 array, shape (c,)
+    code : uint8 array, shape (sum of lengths,)
+        IUPAC codes 0 … 14 in the order ``A C G T N R Y S W K M B D H V``.
+    """
+
+    contig_id: list[str]
+    contig_start: NDArray[np.int64]
+    contig_length: NDArray[np.int64]
+    code: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A genes × samples table, aligned with the genes of its :class:`SpeciesData`.
+
+    Parameters
+    ----------
+    value : float32 array, shape (gene, sample)
+        NaN where the gene has no row in the table or the value is missing.
+    unit : str
+        As declared: ``TPM``, ``FPKM``, ``CPM``, ``counts``, ``log2`` or free text.
+    sample : list of str
+    tissue, genotype, line, control : list of str or None, length sample
+        From the sample table; ``control`` holds ``"1"`` or ``"0"``. None where not given.
+    labelled : bool array, shape (gene,)
+        True where the gene has a row in the table.
+    """
+
+    value: NDArray[np.float32]
+    unit: str
+    sample: list[str]
+    labelled: NDArray[np.bool_]
+    tissue: list[str] | None = None
+    genotype: list[str] | None = None
+    line: list[str] | None = None
+    control: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class SkippedGene:
+    """A gene that an input names and that does not reach the store, with its reason.
+
+    ``stage`` is where in the funnel it fell out: ``annotated``, ``windowed``, ``labelled`` …
+    """
+
+    gene: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SpeciesData:
+    """Everything known of one species, genes in order of contig, start, id.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"genome", "sequences", "positions"}
+    gene : list of str, length n
+        Unique. In sequence mode a *record* (several may belong to one locus).
+    locus : list of str, length n
+        The gene that a record belongs to; equal to ``gene`` everywhere but in such tables.
+    contig : list of str, length n
+        Empty string where unknown.
+    strand : int8 array, shape (n,)
+        +1, −1, or 0 where unknown.
+    tss, tts : int64 arrays, shape (n,)
+        Boundaries on the forward strand of the contig; −1 where unknown.
+    family : list of str, length n
+        Empty string where the gene has none (a singleton).
+    genome : Genome or None
+        In genome mode.
+    region_code : uint8 array, shape (gene, region, position), or None
+        In sequence mode: the sequences as given (transcript orientation), padded with N on
+        the right to the longest region.
+    region_length : int32 array, shape (gene, region), or None
+        In sequence mode: the true lengths, 0 where the gene lacks the region.
+    fold : list of str or None
+        In sequence mode: the fold column of the table, for a split of the user's.
+    expression : Expression or None
+    variants : mapping of set name to VCF path
+    skipped : list of SkippedGene
+    notes : list of str
+        What the user should be told and is not an error (partial meetings of tables, genes
+        without family, stripped suffixes …), each one sentence.
+    input_digest : mapping of role ("genome", "annotation", …) to the sha256 of the file's bytes
+    """
+
+    name: str
+    kind: InputKind
+    gene: list[str]
+    locus: list[str]
+    contig: list[str]
+    strand: NDArray[np.int8]
+    tss: NDArray[np.int64]
+    tts: NDArray[np.int64]
+    family: list[str]
+    genome: Genome | None = None
+    region_code: NDArray[np.uint8] | None = None
+    region_length: NDArray[np.int32] | None = None
+    fold: list[str] | None = None
+    expression: Expression | None = None
+    variants: dict[str, Path] = field(default_factory=dict)
+    skipped: list[SkippedGene] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    input_digest: dict[str, str] = field(default_factory=dict)

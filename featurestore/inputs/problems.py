@@ -1,0 +1,55 @@
+"""Collects every mistake of a data set, so that all are told in one report before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from featurestore.errors import InputError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is, what is wrong (with the values), and what mends it."""
+
+    file: str
+    what: str
+    mend: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}, {self.place}" if self.place else self.file
+        return f"{where}: {self.what}\n    → {self.mend}"
+
+
+class DataSetError(InputError):
+    """A data set has mistakes; ``problems`` holds all of them."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        head = f"{count} problem{'s' if count != 1 else ''} in the data set; nothing was done."
+        super().__init__("\n".join([head, *(f"  {i}. {p}" for i, p in enumerate(self.problems, 1))]))
+
+
+@dataclass
+class Problems:
+    """The report under construction; readers add to it and go on as far as they can."""
+
+    items: list[Problem] = field(default_factory=list)
+
+    def add(self, file: object, what: str, mend: str, place: str = "") -> None:
+        """Record one mistake."""
+        self.items.append(Problem(str(file), what, mend, place))
+
+    def raise_if_any(self) -> None:
+        """Raise :class:`DataSetError` with everything recorded, if anything was."""
+        if self.items:
+            raise DataSetError(self.items)
+
+
+def examples(values: Iterable[str], most: int = 3) -> str:
+    """The first few of many ids, in the order given: ``a, b, c, … (17 in all)``."""
+    listed = list(values)
+    shown = ", ".join(listed[:most])
+    return shown if len(listed) <= most else f"{shown}, … ({len(listed):,} in all)"

@@ -1,0 +1,294 @@
+"""Feature batches: lazy views of features, targets and ids, row by row aligned.
+
+Nothing is read until a learner asks; a batch knows dims, shapes and coordinates beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from featurestore.sequence.iupac import one_hot
+
+
+class BlockSource(Protocol):
+    """Rows of one feature, readable by row number (an array in memory, a store)."""
+
+    kind: str
+    """``tabular`` (channel,), ``bins`` (region, bin, channel), ``codes`` (region, position) …"""
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    """Shape of one row."""
+    dtype: np.dtype[Any]
+    coords: Mapping[str, NDArray[Any]]
+    valid: NDArray[np.bool_] | None
+    """For ``bins``: shape (region, bin), False where a region has no such bin; else None."""
+    shard_start: NDArray[np.int64]
+    """First row of each shard, ascending from 0."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows in the order asked for, shape (len(rows), *shape), a new array."""
+        ...
+
+
+class ArraySource:
+    """A :class:`BlockSource` over an array in memory, shape (n, *shape)."""
+
+    def __init__(
+        self,
+        values: NDArray[Any],
+        *,
+        kind: str = "tabular",
+        dims: tuple[str, ...] | None = None,
+        coords: Mapping[str, NDArray[Any]] | None = None,
+        valid: NDArray[np.bool_] | None = None,
+        shard_rows: int = 1024,
+    ) -> None:
+        self.values = values
+        self.kind = kind
+        self.shape = values.shape[1:]
+        self.dtype = values.dtype
+        names = {1: ("channel",), 2: ("region", "position"), 3: ("region", "bin", "channel")}
+        self.dims = dims if dims is not None else names.get(values.ndim - 1, ())
+        self.coords = dict(coords or {})
+        self.valid = valid
+        self.shard_start = np.arange(0, max(len(values), 1), shard_rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows in the order asked for."""
+        return self.values[rows]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One feature of a batch: some rows of a source."""
+
+    source: BlockSource
+    rows: NDArray[np.int64]
+
+    @property
+    def kind(self) -> str:
+        """Kind of the feature."""
+        return self.source.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, …) without reading."""
+        return (len(self.rows), *self.source.shape)
+
+    def read(self, index: NDArray[np.int64] | slice | None = None) -> NDArray[Any]:
+        """Values of all rows, or of those at ``index`` within the batch, in stored dtype."""
+        return self.source.read(self.rows if index is None else self.rows[index])
+
+    def take(self, index: NDArray[np.int64]) -> Block:
+        """A view of some rows."""
+        return Block(self.source, self.rows[index])
+
+    @property
+    def flat_columns(self) -> int:
+        """Number of columns that :func:`flatten` gives."""
+        if self.kind == "codes":
+            return int(np.prod(self.source.shape)) * 4
+        if self.source.valid is not None:
+            return int(self.source.valid.sum()) * int(np.prod(self.source.shape[2:]))
+        return int(np.prod(self.source.shape))
+
+
+def flatten(block: Block, values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Rows as a matrix, shape (n, columns): codes as one-hot, bins that no gene has left out."""
+    if block.kind == "codes":
+        return one_hot(values).astype(dtype, copy=False).reshape(len(values), -1)
+    if block.source.valid is not None:
+        values = values[:, block.source.valid]
+    return values.astype(dtype, copy=False).reshape(len(values), -1)
+
+
+@dataclass(frozen=True)
+class MiniBatch:
+    """Some rows with their values in memory."""
+
+    values: dict[str, NDArray[Any]]
+    index: NDArray[np.int64]
+    """Positions within the batch it came from."""
+    targets: NDArray[np.float64] | None
+    mask: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """A lazy view of n rows: features by name, targets, ids.
+
+    Parameters
+    ----------
+    blocks : mapping of feature name to Block
+    targets : float64 array, shape (n, t), or None
+        None on the batch that a learner predicts: test labels are out of reach.
+    mask : bool array, shape (n, t), or None
+        False where a target is missing and must not be learned from.
+    gene, species, family, sample : str arrays, shape (n,)
+        ``family`` is never empty: a gene without one is its own.
+    """
+
+    blocks: dict[str, Block]
+    gene: NDArray[np.str_]
+    species: NDArray[np.str_]
+    family: NDArray[np.str_]
+    sample: NDArray[np.str_] | None = None
+    targets: NDArray[np.float64] | None = None
+    mask: NDArray[np.bool_] | None = None
+    target_names: tuple[str, ...] = field(default=("y",))
+
+    def __len__(self) -> int:
+        return len(self.gene)
+
+    @property
+    def columns(self) -> int:
+        """Columns of :meth:`array`."""
+        return sum(block.flat_columns for block in self.blocks.values())
+
+    def take(self, index: NDArray[np.int64]) -> FeatureBatch:
+        """A view of some rows, in the order given."""
+        return replace(
+            self,
+            blocks={name: block.take(index) for name, block in self.blocks.items()},
+            gene=self.gene[index],
+            species=self.species[index],
+            family=self.family[index],
+            sample=None if self.sample is None else self.sample[index],
+            targets=None if self.targets is None else self.targets[index],
+            mask=None if self.mask is None else self.mask[index],
+        )
+
+    def without_targets(self) -> FeatureBatch:
+        """The same rows with no label in reach."""
+        return replace(self, targets=None, mask=None)
+
+    def with_targets(self, targets: NDArray[np.float64]) -> FeatureBatch:
+        """The same rows with other labels."""
+        return replace(self, targets=targets)
+
+    def require_targets(self) -> NDArray[np.float64]:
+        """Targets, or an error if this batch has none."""
+        if self.targets is None:
+            raise ValueError("this batch carries no targets: it is one to predict, not to fit on")
+        return self.targets
+
+    def array(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """All features side by side, shape (n, columns), for those that fit in memory.
+
+        Filled shard by shard, so no second copy in another dtype is ever held.
+        """
+        out = np.empty((len(self), self.columns), dtype)
+        for part in self.shards():
+            column = 0
+            for name, block in self.blocks.items():
+                width = block.flat_columns
+                out[part.index, column : column + width] = flatten(block, part.values[name], dtype)
+                column += width
+        return out
+
+    def _mini(self, index: NDArray[np.int64]) -> MiniBatch:
+        return MiniBatch(
+            values={name: block.read(index) for name, block in self.blocks.items()},
+            index=index,
+            targets=None if self.targets is None else self.targets[index],
+            mask=None if self.mask is None else self.mask[index],
+        )
+
+    def iter(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[MiniBatch]:
+        """Rows as arrays, one batch at a time; in order, or shuffled by the seed."""
+        order = np.arange(len(self), dtype=np.int64)
+        if shuffle_seed is not None:
+            np.random.default_rng(shuffle_seed).shuffle(order)
+        for start in range(0, len(self), batch_size):
+            yield self._mini(order[start : start + batch_size])
+
+    def shards(self, max_rows: int = 4096) -> Iterator[MiniBatch]:
+        """Rows one shard at a time, for streaming libraries; each row once."""
+        if not self.blocks:
+            for start in range(0, len(self), max_rows):
+                yield self._mini(np.arange(start, min(start + max_rows, len(self)), dtype=np.int64))
+            return
+        first = next(iter(self.blocks.values()))
+        shard = np.searchsorted(first.source.shard_start, first.rows, side="right")
+        order = np.argsort(shard, kind="stable").astype(np.int64)
+        cuts = np.flatnonzero(np.diff(shard[order])) + 1
+        for group in np.split(order, cuts):
+            for start in range(0, len(group), max_rows):
+                yield self._mini(group[start : start + max_rows])
+
+
+class _Joined:
+    """Rows of several sources of equal row shape, end to end."""
+
+    def __init__(self, sources: Sequence[BlockSource]) -> None:
+        first = sources[0]
+        self.sources = list(sources)
+        self.kind, self.dims, self.shape = first.kind, first.dims, first.shape
+        self.dtype, self.coords, self.valid = first.dtype, first.coords, first.valid
+        sizes = [len(s) for s in sources]
+        self.offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.shard_start = np.concatenate(
+            [s.shard_start + o for s, o in zip(sources, self.offset[:-1], strict=True)]
+        )
+
+    def __len__(self) -> int:
+        return int(self.offset[-1])
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        out = np.empty((len(rows), *self.shape), self.dtype)
+        which = np.searchsorted(self.offset, rows, side="right") - 1
+        for i, source in enumerate(self.sources):
+            here = which == i
+            if here.any():
+                out[here] = source.read(rows[here] - self.offset[i])
+        return out
+
+
+def join_sources(sources: Sequence[BlockSource]) -> BlockSource:
+    """Stack sources (one per species) along their rows.
+
+    Raises
+    ------
+    ValueError
+        If their row shapes differ.
+    """
+    if len({s.shape for s in sources}) > 1:
+        raise ValueError(f"features differ in shape between species: {[s.shape for s in sources]}")
+    return sources[0] if len(sources) == 1 else _Joined(sources)
+
+
+def concat(first: FeatureBatch, second: FeatureBatch) -> FeatureBatch:
+    """Rows of two batches end to end (train + validation for a refit)."""
+    blocks = {}
+    for name, block in first.blocks.items():
+        other = second.blocks[name]
+        if block.source is other.source:
+            blocks[name] = Block(block.source, np.concatenate([block.rows, other.rows]))
+        else:
+            joined = join_sources([block.source, other.source])
+            rows = np.concatenate([block.rows, other.rows + len(block.source)])
+            blocks[name] = Block(joined, rows)
+
+    def both(a: NDArray[Any] | None, b: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if a is None or b is None else np.concatenate([a, b])
+
+    return replace(
+        first,
+        blocks=blocks,
+        gene=np.concatenate([first.gene, second.gene]),
+        species=np.concatenate([first.species, second.species]),
+        family=np.concatenate([first.family, second.family]),
+        sample=both(first.sample, second.sample),
+        targets=both(first.targets, second.targets),
+        mask=both(first.mask, second.mask),
+    )
