@@ -1,0 +1,121 @@
+"""What both commands share: groups that import a command only when it is called, exit codes.
+
+Light on purpose (click and the error tree): ``fs --help`` and ``bench --help`` pass through here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from typing import IO, Any, NoReturn
+
+import click
+
+from featurestore.errors import MeristemError, did_you_mean
+
+
+class ReportedError(click.ClickException):
+    """A :class:`~featurestore.errors.MeristemError` on its way to stderr and the exit code."""
+
+    def __init__(self, error: MeristemError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message on stderr, without traceback or usage."""
+        click.echo(f"Error: {self.format_message()}", file=file, err=file is None)
+
+
+class LazyGroup(click.Group):
+    """A group of commands that live in modules imported only when the command runs.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for :class:`click.Group`.
+    lazy : mapping of command name to (``"module:attribute"``, short help)
+        The short help stands here a second time so that ``--help`` imports nothing.
+
+    Notes
+    -----
+    Every :class:`~featurestore.errors.MeristemError` that a command raises ends as its message
+    on stderr and its exit code, also under ``click.testing.CliRunner``.
+    """
+
+    def __init__(
+        self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order declared."""
+        return [*self.lazy, *(name for name in super().list_commands(ctx) if name not in self.lazy)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self.lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest name for an unknown one."""
+        name = args[0]
+        names = self.list_commands(ctx)
+        if name not in names and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}.{did_you_mean(name, names)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the short help given here, without importing any."""
+        rows = [(name, short) for name, (_, short) in self.lazy.items()]
+        for name in super().list_commands(ctx):
+            command = self.commands[name]
+            if name not in self.lazy and not command.hidden:
+                rows.append((name, command.get_short_help_str()))
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, turning errors of the project into messages with exit codes."""
+        try:
+            return super().invoke(ctx)
+        except MeristemError as error:
+            raise ReportedError(error) from error
+
+
+def main_with_exit_codes(group: click.Group, name: str) -> Callable[[], NoReturn]:
+    """The function that a console script calls.
+
+    Exit codes: 0 done, 1 failed or interrupted, 2 usage or input, 3 incomplete or damaged
+    store, 4 leakage.
+    """
+
+    def main() -> NoReturn:
+        group.main(prog_name=name)
+        raise SystemExit(0)
+
+    return main
+
+
+def echo_json(value: Any) -> None:
+    """Print facts as JSON on stdout: what ``--json`` gives."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays, paths and sets as plain JSON types."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return str(value)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
