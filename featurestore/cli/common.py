@@ -7,24 +7,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from featurestore.errors import MeristemError, did_you_mean
-
-
-class ReportedError(click.ClickException):
-    """A :class:`~featurestore.errors.MeristemError` on its way to stderr and the exit code."""
-
-    def __init__(self, error: MeristemError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.exit_code
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the message on stderr, without traceback or usage."""
-        click.echo(f"Error: {self.format_message()}", file=file, err=file is None)
 
 
 class LazyGroup(click.Group):
@@ -87,7 +76,8 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MeristemError as error:
-            raise ReportedError(error) from error
+            click.echo(f"Error: {error}", err=True)
+            raise click.exceptions.Exit(error.exit_code) from error
 
 
 def main_with_exit_codes(group: click.Group, name: str) -> Callable[[], NoReturn]:
@@ -106,16 +96,22 @@ def main_with_exit_codes(group: click.Group, name: str) -> Callable[[], NoReturn
 
 def echo_json(value: Any) -> None:
     """Print facts as JSON on stdout: what ``--json`` gives."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=_plain))
+    click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
-    """NumPy scalars and arrays, paths and sets as plain JSON types."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
+def plain(value: Any) -> Any:
+    """NumPy scalars and arrays, paths and sets as plain JSON types; NaN and infinities as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted(value)
-    return str(value)
+        return sorted(plain(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
