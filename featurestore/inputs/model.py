@@ -120,6 +120,10 @@ class SpeciesData:
         Boundaries on the forward strand of the contig; −1 where unknown.
     family : list of str, length n
         Empty string where the gene has none (a singleton).
+    regions : tuple of Region
+        In genome mode those declared; in sequence mode one per sequence column or file, with
+        the declared bounds, or length = the longest sequence where none are declared (then
+        wholly upstream of a TSS anchor, wholly downstream of a TTS anchor). Empty in positions mode.
     genome : Genome or None
         In genome mode.
     region_code : uint8 array, shape (gene, region, position), or None
@@ -147,6 +151,7 @@ class SpeciesData:
     tss: NDArray[np.int64]
     tts: NDArray[np.int64]
     family: list[str]
+    regions: tuple[Region, ...] = ()
     genome: Genome | None = None
     region_code: NDArray[np.uint8] | None = None
     region_length: NDArray[np.int32] | None = None
