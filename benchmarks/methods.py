@@ -1,0 +1,231 @@
+"""Runs put in order: which may be compared (a group), and which repeat one method.
+
+Runs are comparable when task, target, unit, split recipe, store and species agree. Runs of one
+learner, parameters and features that differ in their seed are repeats of one method.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.results import RunResult, Status
+
+Fold = tuple[int, str, str, str]
+"""Seed, split digest, repeat, fold: equal only where two runs were tested on the same genes."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One learner with its parameters and features, and its runs in order of seed.
+
+    ``absent`` are the seeds that other methods of the group have and this one lacks.
+    """
+
+    label: str
+    runs: tuple[RunResult, ...]
+    absent: tuple[int, ...] = ()
+
+    @property
+    def learner(self) -> str:
+        """Name of the learner."""
+        return learner_of(self.runs[0])
+
+    @property
+    def features(self) -> str:
+        """Names of the features, joined with ``+``; empty for a learner that takes none."""
+        return str(self.runs[0].identity.get("features") or "")
+
+    @property
+    def control(self) -> bool:
+        """Whether the learner is a control."""
+        return bool(self.runs[0].identity.get("learner", {}).get("control", False))
+
+    @property
+    def done(self) -> tuple[RunResult, ...]:
+        """Runs that finished with predictions."""
+        return tuple(run for run in self.runs if run.status == "ok" and run.predictions is not None)
+
+    @property
+    def failed(self) -> tuple[RunResult, ...]:
+        """Runs that did not."""
+        done = {id(run) for run in self.done}
+        return tuple(run for run in self.runs if id(run) not in done)
+
+    @property
+    def status(self) -> Status:
+        """``ok`` where at least one run finished; what the others lack is in ``remarks``."""
+        return "ok" if self.done else "failed"
+
+    @property
+    def remarks(self) -> str:
+        """What did not come out, in words; empty where every seed finished."""
+        said = [f"seed {seed_of(run)} failed: {reason_of(run)}" for run in self.failed]
+        said += [f"seed {seed} missing" for seed in self.absent]
+        return "; ".join(said)
+
+    def predictions(self) -> pd.DataFrame:
+        """Predictions of all finished runs, the repeats told apart by seed."""
+        tables = []
+        for run in self.done:
+            assert run.predictions is not None  # noqa: S101 - what `done` means
+            tables.append(run.predictions.assign(repeat=repeat_names(run).to_numpy()))
+        return pd.concat(tables, ignore_index=True)
+
+    def fold_scores(self, metric: str) -> dict[Fold, float]:
+        """Score of every test fold, as the runs' metric tables give it."""
+        scores: dict[Fold, float] = {}
+        for run in self.done:
+            assert run.metrics is not None  # noqa: S101 - read_run refuses an ok run without
+            table = run.metrics[run.metrics["metric"] == metric]
+            digest = str(run.identity.get("split", {}).get("digest", ""))
+            for scope, value in zip(table["scope"], table["value"], strict=True):
+                if str(scope).startswith("repeat:"):
+                    repeat, fold = str(scope).removeprefix("repeat:").split("/fold:", 1)
+                    scores[seed_of(run), digest, repeat, fold] = float(value)
+        return scores
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods that may be compared, and what they have in common."""
+
+    task: str
+    target: str
+    unit: str
+    split: str
+    recipe: str
+    store: str
+    species: tuple[str, ...]
+    methods: tuple[Method, ...]
+
+    @property
+    def title(self) -> str:
+        """``task · target · split``."""
+        return f"{self.task} · {self.target} · {self.split}"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that any method was run with."""
+        return tuple(sorted({seed_of(run) for m in self.methods for run in m.runs}))
+
+    @property
+    def runs(self) -> tuple[RunResult, ...]:
+        """All runs of the group."""
+        return tuple(run for method in self.methods for run in method.runs)
+
+
+def learner_of(run: RunResult) -> str:
+    """Name of the learner of a run."""
+    return str(run.identity.get("learner", {}).get("name", "unknown"))
+
+
+def seed_of(run: RunResult) -> int:
+    """Seed of a run."""
+    return int(run.identity.get("seed") or 0)
+
+
+def reason_of(run: RunResult) -> str:
+    """Why a run failed, in one line."""
+    error = run.run.get("error") or {}
+    if not isinstance(error, Mapping):
+        return str(error)
+    told = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
+    return " ".join(told.split()) or "no reason recorded"
+
+
+def repeat_names(run: RunResult) -> pd.Series[str]:
+    """Name the repeats of a run so that runs of several seeds may stand in one table."""
+    assert run.predictions is not None  # noqa: S101 - callers ask finished runs only
+    repeat = run.predictions["repeat"].astype(str)
+    seed = str(seed_of(run))
+    return repeat.where(repeat == seed, seed + "." + repeat)
+
+
+def group_runs(runs: Iterable[RunResult]) -> list[Group]:
+    """Sort runs into groups of comparable methods.
+
+    Two runs of one learner and features that differ in parameters are two methods, and their
+    labels say in which parameter; runs that agree in everything but versions are told apart by
+    the digest of their identity.
+    """
+    keyed: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
+    for run in runs:
+        keyed[_group_key(run)].append(run)
+    groups = []
+    for key, members in sorted(keyed.items()):
+        groups.append(Group(*key, methods=_methods(members)))
+    return groups
+
+
+def _group_key(run: RunResult) -> tuple[Any, ...]:
+    identity = run.identity
+    split = identity.get("split", {})
+    return (
+        str(identity.get("task", "expression")),
+        str(identity.get("target", "")),
+        str(identity.get("unit", "")),
+        str(split.get("name", "")),
+        _canonical(_without_seed(split.get("recipe"))),
+        str((identity.get("store") or {}).get("digest", "")),
+        tuple(sorted(str(name) for name in identity.get("species") or ())),
+    )
+
+
+def _without_seed(recipe: Any) -> Any:
+    """A recipe as it is for every seed: repeats differ in the seed alone."""
+    if isinstance(recipe, Mapping):
+        return {k: _without_seed(v) for k, v in recipe.items() if k not in ("seed", "repeat")}
+    return recipe
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+
+
+def _methods(runs: list[RunResult]) -> tuple[Method, ...]:
+    of_label: dict[str, dict[str, list[RunResult]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        of_label[run.label][_canonical(_params(run))].append(run)
+    found: list[tuple[str, list[RunResult]]] = []
+    for label, by_params in of_label.items():
+        differing = _differing([json.loads(text) for text in by_params])
+        for text, members in by_params.items():
+            named = label
+            if len(by_params) > 1:
+                params = json.loads(text)
+                said = ", ".join(f"{k}={params.get(k, 'default')}" for k in differing)
+                named = f"{label} ({said})"
+            found += _by_seed(named, members)
+    seeds = {seed_of(run) for run in runs}
+    methods = []
+    for label, members in found:
+        here = {seed_of(run) for run in members}
+        ordered = tuple(sorted(members, key=seed_of))
+        methods.append(Method(label, ordered, tuple(sorted(seeds - here))))
+    return tuple(sorted(methods, key=lambda method: method.label))
+
+
+def _params(run: RunResult) -> dict[str, Any]:
+    return dict(run.identity.get("learner", {}).get("params") or {})
+
+
+def _differing(params: list[dict[str, Any]]) -> list[str]:
+    names = sorted({name for one in params for name in one})
+    return [name for name in names if len({_canonical(one.get(name)) for one in params}) > 1]
+
+
+def _by_seed(label: str, runs: list[RunResult]) -> list[tuple[str, list[RunResult]]]:
+    """One method, unless a seed stands twice: then every run is a method of its own."""
+    if max(Counter(seed_of(run) for run in runs).values()) == 1:
+        return [(label, runs)]
+    named = []
+    for run in runs:
+        digest = str(run.run.get("identity_digest") or run.path.name)[:8]
+        named.append((f"{label} [{digest}]", [run]))
+    return named
