@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from featurestore.errors import InputError
 from featurestore.sequence.iupac import one_hot
 
 
@@ -176,6 +177,22 @@ class FeatureBatch:
         """The same rows with other labels."""
         return replace(self, targets=targets)
 
+    def with_mask(self, mask: NDArray[np.bool_] | None) -> FeatureBatch:
+        """The same rows with another mask, or with every target observed."""
+        return replace(self, mask=mask)
+
+    def select_targets(self, columns: NDArray[np.int64]) -> FeatureBatch:
+        """The same rows with some of the targets, in the order given."""
+        named = len(self.target_names) == self.require_targets().shape[1]
+        return replace(
+            self,
+            targets=self.require_targets()[:, columns],
+            mask=None if self.mask is None else self.mask[:, columns],
+            target_names=tuple(self.target_names[i] for i in columns)
+            if named
+            else self.target_names,
+        )
+
     def require_targets(self) -> NDArray[np.float64]:
         """Targets, or an error if this batch has none."""
         if self.targets is None:
@@ -186,19 +203,49 @@ class FeatureBatch:
         """All features side by side, shape (n, columns), for those that fit in memory.
 
         Filled shard by shard, so no second copy in another dtype is ever held.
+
+        Raises
+        ------
+        InputError
+            If a feature holds NaN or an infinity; it names the feature and the gene.
         """
         out = np.empty((len(self), self.columns), dtype)
         for part in self.shards():
-            column = 0
-            for name, block in self.blocks.items():
-                width = block.flat_columns
-                out[part.index, column : column + width] = flatten(block, part.values[name], dtype)
-                column += width
+            self.fill_matrix(part, out, part.index)
         return out
+
+    def matrix(self, part: MiniBatch, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """All features of some rows of this batch side by side, shape (rows, columns)."""
+        out = np.empty((len(part.index), self.columns), dtype)
+        self.fill_matrix(part, out, slice(None))
+        return out
+
+    def fill_matrix(
+        self, part: MiniBatch, out: NDArray[Any], rows: NDArray[np.int64] | slice
+    ) -> None:
+        """Write the flattened features of ``part`` into rows of ``out``."""
+        column = 0
+        for name, block in self.blocks.items():
+            width = block.flat_columns
+            out[rows, column : column + width] = flatten(block, part.values[name], out.dtype)
+            column += width
+
+    def _read(self, name: str, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Values of a feature, refused where one is NaN or infinite: no learner may see it."""
+        values = self.blocks[name].read(index)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+            first = self.gene[index[bad[0]]]
+            raise InputError(
+                f"feature {name!r} holds NaN or infinite values in {len(bad)} of {len(index)} rows "
+                f"read, first at gene {first!r}; leave out genes whose status is not ok, or build "
+                "the feature again"
+            )
+        return values
 
     def _mini(self, index: NDArray[np.int64]) -> MiniBatch:
         return MiniBatch(
-            values={name: block.read(index) for name, block in self.blocks.items()},
+            values={name: self._read(name, index) for name in self.blocks},
             index=index,
             targets=None if self.targets is None else self.targets[index],
             mask=None if self.mask is None else self.mask[index],
@@ -268,7 +315,17 @@ def join_sources(sources: Sequence[BlockSource]) -> BlockSource:
 
 
 def concat(first: FeatureBatch, second: FeatureBatch) -> FeatureBatch:
-    """Rows of two batches end to end (train + validation for a refit)."""
+    """Rows of two batches end to end (train + validation for a refit).
+
+    Raises
+    ------
+    ValueError
+        If their features differ, or only one of them carries targets.
+    """
+    if first.blocks.keys() != second.blocks.keys():
+        raise ValueError(f"features differ: {list(first.blocks)} and {list(second.blocks)}")
+    if (first.targets is None) != (second.targets is None):
+        raise ValueError("one batch carries targets and the other does not")
     blocks = {}
     for name, block in first.blocks.items():
         other = second.blocks[name]
@@ -290,5 +347,16 @@ def concat(first: FeatureBatch, second: FeatureBatch) -> FeatureBatch:
         family=np.concatenate([first.family, second.family]),
         sample=both(first.sample, second.sample),
         targets=both(first.targets, second.targets),
-        mask=both(first.mask, second.mask),
+        mask=_both_masks(first, second),
     )
+
+
+def _both_masks(first: FeatureBatch, second: FeatureBatch) -> NDArray[np.bool_] | None:
+    """Masks end to end; a batch without one has every target observed."""
+    if first.mask is None and second.mask is None:
+        return None
+    parts = [
+        np.ones(batch.require_targets().shape, np.bool_) if batch.mask is None else batch.mask
+        for batch in (first, second)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,42 @@
+"""How a fit keeps to its budget of threads and seconds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from learners.base import Budget
+
+
+def threads_of(budget: Budget) -> int:
+    """Threads of the budget, or the processors this process may run on."""
+    if budget.threads is not None:
+        return budget.threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def limited_threads(budget: Budget) -> Iterator[None]:
+    """BLAS and OpenMP pools held to the budget's threads."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(limits=threads_of(budget)):
+        yield
+
+
+class Clock:
+    """Whether a share of the budget's seconds is spent.
+
+    A fit that the clock ends depends on the machine; without ``seconds`` it never does.
+    """
+
+    def __init__(self, budget: Budget, share: float = 1.0) -> None:
+        self._end = None if budget.seconds is None else time.monotonic() + budget.seconds * share
+
+    def spent(self) -> bool:
+        """True once the time is over."""
+        return self._end is not None and time.monotonic() >= self._end

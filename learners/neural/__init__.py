@@ -1,0 +1,1 @@
+"""Learners in torch, all trained by one loop (:mod:`learners.neural.training`)."""

@@ -1,0 +1,1 @@
+"""Boosted trees, streamed from feature batches shard by shard."""
