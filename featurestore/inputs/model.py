@@ -123,7 +123,8 @@ class SpeciesData:
     regions : tuple of Region
         In genome mode those declared; in sequence mode one per sequence column or file, with
         the declared bounds, or length = the longest sequence where none are declared (then
-        wholly upstream of a TSS anchor, wholly downstream of a TTS anchor). Empty in positions mode.
+        wholly upstream of a TSS anchor, wholly downstream of a TTS anchor). Empty in positions
+        mode.
     genome : Genome or None
         In genome mode.
     region_code : uint8 array, shape (gene, region, position), or None

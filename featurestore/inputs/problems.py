@@ -1,4 +1,4 @@
-"""Collects every mistake of a data set, so that all are told in one report before any work starts."""
+"""Collects every mistake of a data set, so that all are told before any work starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class DataSetError(InputError):
         self.problems = list(problems)
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in the data set; nothing was done."
-        super().__init__("\n".join([head, *(f"  {i}. {p}" for i, p in enumerate(self.problems, 1))]))
+        super().__init__(
+            "\n".join([head, *(f"  {i}. {p}" for i, p in enumerate(self.problems, 1))])
+        )
 
 
 @dataclass

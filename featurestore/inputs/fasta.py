@@ -1,0 +1,201 @@
+"""FASTA: genomes and gene-centred sequences, as base codes end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.inputs.files import read_bytes
+from featurestore.inputs.findings import MOST_EXAMPLES
+from featurestore.inputs.model import Genome
+from featurestore.inputs.problems import Problems
+from featurestore.sequence import iupac
+
+_BLANK: Final = 254
+# Records are coded in groups of about this many bytes: one array operation serves thousands of
+# short contigs, and a long genome never has all its temporaries in memory at once.
+_GROUP: Final = 1 << 24
+
+
+def _table() -> NDArray[np.uint8]:
+    table = iupac.ENCODE.copy()
+    for byte in b" \t\r\n":
+        table[byte] = _BLANK
+    return table
+
+
+_TABLE: Final = _table()
+
+
+@dataclass(frozen=True)
+class FastaRecords:
+    """The records of a FASTA file, end to end.
+
+    Parameters
+    ----------
+    name : list of str, length n
+        First word of each header.
+    description : list of str, length n
+        What follows the first word.
+    start, length : int64 arrays, shape (n,)
+        Place of each record in ``code``.
+    code : uint8 array
+        IUPAC codes; soft-masked bases count as upper case.
+    """
+
+    name: list[str]
+    description: list[str]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    code: NDArray[np.uint8]
+
+
+def read_genome(path: Path, problems: Problems) -> Genome | None:
+    """Read a genome; contig ids are the first words of the headers.
+
+    Returns
+    -------
+    Genome, or None where the file is no FASTA; ``problems`` then says why.
+    """
+    records = read_fasta(path, problems, "contig")
+    if records is None:
+        return None
+    return Genome(records.name, records.start, records.length, records.code)
+
+
+def read_fasta(path: Path, problems: Problems, what: str = "record") -> FastaRecords | None:
+    """Read a FASTA file, plain, gzip or bgzip; ``what`` names a record in problems."""
+    data = read_bytes(path, problems)
+    if data is None:
+        return None
+    if not data.strip():
+        problems.add(path, "the file is empty", "give a FASTA file: >id, then its sequence")
+        return None
+    if not data.lstrip().startswith(b">"):
+        line = data[: len(data) - len(data.lstrip())].count(b"\n") + 1
+        shown = data.lstrip()[:20].split(b"\n")[0].decode("latin-1")
+        text = f"sequence before the first '>': {shown!r}"
+        problems.add(path, text, "a FASTA file begins with a header line, >id", f"line {line}")
+        return None
+    starts, ends = _headers(data)
+    headers = [data[s + 1 : e].decode("latin-1").strip() for s, e in zip(starts, ends, strict=True)]
+    words = [header.split(None, 1) or [""] for header in headers]
+    names = [w[0] for w in words]
+    code, lengths = _encode(data, starts, ends)
+    bad = bool((code == iupac.UNKNOWN).any())
+    if bad:
+        _tell_letters(path, problems, what, data, names, starts, ends)
+    if _tell_names(path, problems, what, data, names, starts) or bad:
+        return None
+    descriptions = [w[1] if len(w) > 1 else "" for w in words]
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    return FastaRecords(names, descriptions, offsets, lengths, code)
+
+
+def _headers(data: bytes) -> tuple[list[int], list[int]]:
+    """Byte offsets of each ``>`` at the beginning of a line and of the end of its line."""
+    starts: list[int] = []
+    ends: list[int] = []
+    at = data.find(b">")
+    while at >= 0:
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        starts.append(at)
+        ends.append(end)
+        at = data.find(b"\n>", end)
+        at = at + 1 if at >= 0 else -1
+    return starts, ends
+
+
+def _encode(
+    data: bytes, starts: list[int], ends: list[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Codes of all records, headers and blanks left out, and the length of each."""
+    raw = np.frombuffer(data, np.uint8)
+    pieces: list[NDArray[np.uint8]] = []
+    lengths = np.zeros(len(starts), np.int64)
+    first = 0
+    while first < len(starts):
+        last = first + 1
+        while last < len(starts) and starts[last] - starts[first] < _GROUP:
+            last += 1
+        begin = starts[first]
+        stop = starts[last] if last < len(starts) else len(data)
+        codes = _TABLE[raw[begin:stop]]
+        for s, e in zip(starts[first:last], ends[first:last], strict=True):
+            codes[s - begin : e - begin] = _BLANK
+        keep = codes != _BLANK
+        # reduceat over the headers' own offsets: a header is blank, so each sum is one record.
+        sums = np.add.reduceat(keep, np.array(starts[first:last]) - begin, dtype=np.int64)
+        lengths[first:last] = sums
+        pieces.append(codes[keep])
+        first = last
+    return (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)), lengths
+
+
+def _tell_letters(
+    path: Path,
+    problems: Problems,
+    what: str,
+    data: bytes,
+    names: list[str],
+    starts: list[int],
+    ends: list[int],
+) -> None:
+    """Say which letters are no IUPAC codes: the first few with line and position."""
+    shown: list[str] = []
+    lines: list[str] = []
+    count = 0
+    bounds = [*starts[1:], len(data)]
+    for name, end, stop in zip(names, ends, bounds, strict=True):
+        codes = _TABLE[np.frombuffer(data[end:stop], np.uint8)]
+        bad = np.flatnonzero(codes == iupac.UNKNOWN)
+        count += bad.size
+        for at in bad[: MOST_EXAMPLES - len(shown)]:
+            position = int((codes[:at] != _BLANK).sum()) + 1
+            letter = chr(data[end + int(at)])
+            shown.append(f"{letter!r} at base {position:,} of {what} {name}")
+            lines.append(str(data.count(b"\n", 0, end + int(at)) + 1))
+    more = f", … ({count:,} in all)" if count > len(shown) else ""
+    problems.add(
+        path,
+        f"no IUPAC nucleotide letter: {'; '.join(shown)}{more}",
+        "this must be DNA; replace unknown bases by N and take out gaps and stops",
+        f"line{'s' if len(lines) > 1 else ''} {', '.join(lines)}",
+    )
+
+
+def _tell_names(
+    path: Path,
+    problems: Problems,
+    what: str,
+    data: bytes,
+    names: list[str],
+    starts: list[int],
+) -> bool:
+    """Say which headers lack an id or repeat one; True if any does."""
+    seen: dict[str, int] = {}
+    twice: list[tuple[str, int, int]] = []
+    for number, name in enumerate(names):
+        first = seen.setdefault(name, number)
+        if first != number and name:
+            twice.append((name, first, number))
+
+    def line(number: int) -> int:
+        return data.count(b"\n", 0, starts[number]) + 1
+
+    if twice:
+        shown = ", ".join(name for name, _, _ in twice[:MOST_EXAMPLES])
+        more = f", … ({len(twice):,} in all)" if len(twice) > MOST_EXAMPLES else ""
+        _, first, again = twice[0]
+        place = f"lines {line(first)} and {line(again)}"
+        text = f"{what} id given twice: {shown}{more}"
+        problems.add(path, text, f"give every {what} its own id (first word of the header)", place)
+    if "" in seen:
+        text = "a header line '>' without an id"
+        problems.add(path, text, "write >id", f"line {line(seen[''])}")
+    return bool(twice) or "" in seen

@@ -1,0 +1,147 @@
+"""Bytes and text of input files, plain, gzip or bgzip alike, told apart by their first bytes."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Final
+
+from featurestore.inputs.problems import Problems
+
+_GZIP: Final = b"\x1f\x8b"
+_BGZF_FIELD: Final = b"BC\x02\x00"
+# Every complete bgzip file ends in this empty block (SAM specification, section 4.1.2).
+_BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_OTHER_FORMATS: Final = {
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ\x00": "compressed with xz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"PAR1": "a Parquet file",
+    b"\x89HDF": "an HDF5 file",
+}
+_BOM: Final = b"\xef\xbb\xbf"
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+def read_bytes(path: Path, problems: Problems) -> bytes | None:
+    """Uncompressed content of a file, without a byte order mark.
+
+    Plain, gzip and bgzip are told apart by content, never by suffix.
+
+    Returns
+    -------
+    bytes, or None where the file cannot be read; ``problems`` then says why.
+    """
+    raw = _read_raw(path, problems)
+    if raw is None:
+        return None
+    if raw.startswith(_GZIP):
+        raw = _decompress(path, raw, problems)
+        if raw is None:
+            return None
+    for magic, what in _OTHER_FORMATS.items():
+        if raw.startswith(magic):
+            problems.add(path, f"the file is {what}", "give it as plain text, gzip or bgzip")
+            return None
+    return raw.removeprefix(_BOM)
+
+
+def read_text(path: Path, problems: Problems) -> str | None:
+    """Text of a file; lines end in a line feed, however they ended in the file.
+
+    Bytes that are not UTF-8 are taken as Latin-1, which annotation files of older sources use.
+    """
+    raw = read_bytes(path, problems)
+    if raw is None:
+        return None
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of the file's bytes as they lie on disk, in hexadecimal.
+
+    Remembered within the process while path, size and time of change stay the same.
+    """
+    stat = path.stat()
+    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    if key not in _digests:
+        with path.open("rb") as stream:
+            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _digests[key]
+
+
+def missing_file_mend(path: Path) -> str:
+    """What mends a path that does not exist: the most similar file beside it, if there is one."""
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist either; paths are relative to dataset.toml"
+    names = [p.name for p in path.parent.iterdir()]
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Paths are relative to dataset.toml"
+
+
+def _read_raw(path: Path, problems: Problems) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        problems.add(path, "the file does not exist", missing_file_mend(path))
+    except IsADirectoryError:
+        problems.add(path, "this is a folder, not a file", "name the file inside it")
+    except OSError as error:
+        problems.add(path, f"the file cannot be read ({error.strerror})", "check its permissions")
+    return None
+
+
+def _decompress(path: Path, raw: bytes, problems: Problems) -> bytes | None:
+    is_bgzf = raw[12:16] == _BGZF_FIELD
+    mend = "copy or download the file again (check it with `gzip -t`)"
+    try:
+        text = _decompress_bgzf(raw) if is_bgzf else gzip.GzipFile(fileobj=io.BytesIO(raw)).read()
+    except EOFError:
+        problems.add(path, f"the gzip file is cut short at byte {len(raw):,}", mend)
+        return None
+    except (OSError, zlib.error, struct.error) as error:
+        problems.add(path, f"the gzip file is damaged ({error})", mend)
+        return None
+    if is_bgzf and not raw.endswith(_BGZF_END):
+        problems.add(
+            path,
+            f"the bgzip file is cut short at byte {len(raw):,}: its end block is missing",
+            mend,
+        )
+        return None
+    return text
+
+
+def _decompress_bgzf(raw: bytes) -> bytes:
+    """All blocks of a bgzip file; several times faster than :mod:`gzip` on small blocks."""
+    pieces: list[bytes] = []
+    offset = 0
+    while offset < len(raw):
+        if raw[offset : offset + 2] != _GZIP or raw[offset + 12 : offset + 16] != _BGZF_FIELD:
+            # Plain gzip members may follow bgzip ones (`cat a.bgz b.gz`).
+            pieces.append(gzip.GzipFile(fileobj=io.BytesIO(raw[offset:])).read())
+            break
+        extra = struct.unpack_from("<H", raw, offset + 10)[0]
+        end = offset + struct.unpack_from("<H", raw, offset + 16)[0] + 1
+        if end > len(raw):
+            raise EOFError
+        block = zlib.decompress(raw[offset + 12 + extra : end - 8], wbits=-zlib.MAX_WBITS)
+        if zlib.crc32(block) != struct.unpack_from("<I", raw, end - 8)[0]:
+            raise zlib.error(f"checksum of the block at byte {offset:,} differs")
+        pieces.append(block)
+        offset = end
+    return b"".join(pieces)

@@ -1,0 +1,124 @@
+"""Checks tables of a parsed TOML file against pydantic models, and tells mistakes with lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from featurestore.errors import did_you_mean
+from featurestore.inputs import toml_text
+from featurestore.inputs.problems import Problems
+
+_SAFE_NAME: Final = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")
+# What pydantic puts into the place of an error when a union has several arms.
+_ARM: Final = re.compile(r"\W|^(?:str|int|float|Path|dict|tuple|literal)$")
+
+M = TypeVar("M", bound=BaseModel)
+Key = tuple[str, ...]
+
+
+@dataclass
+class TomlTables:
+    """The file, the lines of its keys, and the report that mistakes go to."""
+
+    path: Path
+    lines: dict[Key, int]
+    problems: Problems
+
+    def add(self, key: Key, what: str, mend: str) -> None:
+        """Record a mistake at the line of a key, or of the nearest table that encloses it."""
+        self.problems.add(self.path, what, mend, toml_text.line_of(self.lines, key))
+
+    def unknown_keys(self, at: Key, table: Iterable[str], known: Iterable[str]) -> None:
+        """Tell every key of a table that is not known, with the nearest one that is."""
+        known = list(known)
+        where = f" in [{'.'.join(at)}]" if at else ""
+        for key in table:
+            if key not in known:
+                what = f"unknown key {key!r}{where}.{did_you_mean(key, known)}"
+                self.add((*at, key), what, f"known keys: {', '.join(known)}")
+
+    def table(self, at: Key, value: Any) -> dict[str, Any]:
+        """The value if it is a table, else an empty one, with the mistake told."""
+        if isinstance(value, dict):
+            return value
+        dotted = ".".join(at)
+        self.add(at, f"{dotted} = {value!r} is not a table", f"write it as a table: [{dotted}]")
+        return {}
+
+    def safe_name(self, at: Key, what: str, name: str) -> bool:
+        """Whether a name can be a folder of the store; told if not."""
+        if _SAFE_NAME.match(name):
+            return True
+        self.add(
+            at,
+            f"{what} {name!r} cannot be the name of a folder",
+            "use letters, digits, '_', '.' and '-', not beginning with '.'",
+        )
+        return False
+
+    def validate(self, at: Key, model: type[M], raw: Mapping[str, Any]) -> M | None:
+        """One table as a model; unknown keys are told and left out, other mistakes give None."""
+        try:
+            return model.model_validate(raw, context={"root": self.path.absolute().parent})
+        except ValidationError as failure:
+            errors = failure.errors()
+        told: set[Key] = set()
+        extra = [e["loc"] for e in errors if e["type"] == "extra_forbidden"]
+        for error in errors:
+            loc = tuple(str(part) for part in error["loc"])
+            if error["type"] == "extra_forbidden":
+                known = _fields(model, loc[:-1])
+                self.unknown_keys((*at, *loc[:-1]), [loc[-1]], known)
+                continue
+            loc = tuple(part for part in loc if not _ARM.search(part))
+            if loc in told:
+                continue  # one mistake gives an error for each arm of a union
+            told.add(loc)
+            if error["type"] == "missing":
+                what = f"[{'.'.join((*at, *loc[:-1]))}] lacks {loc[-1]!r}"
+            else:
+                what = f"{'.'.join((*at, *loc))} = {_value(raw, loc)!r}: {error['msg']}"
+            self.add((*at, *loc), what, _mend(model, loc))
+        if len(extra) < len(errors):
+            return None
+        return self.validate(at, model, _without(raw, extra))
+
+
+def _fields(model: type[BaseModel], loc: Key) -> list[str]:
+    for part in loc:
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        arms = (field.annotation, *get_args(field.annotation))
+        model = next(a for a in arms if isinstance(a, type) and issubclass(a, BaseModel))
+    return list(model.model_fields)
+
+
+def _value(raw: Any, loc: Key) -> Any:
+    for part in loc:
+        raw = raw.get(part) if isinstance(raw, Mapping) else raw
+    return raw
+
+
+def _mend(model: type[BaseModel], loc: Key) -> str:
+    return (
+        f"correct {loc[-1]!r}; known keys: {', '.join(_fields(model, loc[:-1]))}"
+        if loc
+        else f"known keys: {', '.join(model.model_fields)}"
+    )
+
+
+def _without(raw: Mapping[str, Any], locs: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
+    copy: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}
+    for loc in locs:
+        inner = copy
+        for part in loc[:-1]:
+            inner = inner[str(part)]
+        inner.pop(str(loc[-1]), None)
+    return copy

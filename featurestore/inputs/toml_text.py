@@ -1,0 +1,64 @@
+"""The text of a dataset.toml: the one spelling TOML forbids, and the line of every key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any, Final
+
+DEFAULT_EMBEDDERS_KEY: Final = "__embedders__"
+"""What a top-level ``embedders = [...]`` is renamed to before parsing."""
+
+_HEADER: Final = re.compile(r"^\s*\[+\s*([^\]]+?)\s*\]+")
+_KEY: Final = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")  # fmt: skip # noqa: E501
+_EMBEDDERS: Final = re.compile(r"""^(\s*)(?:embedders|"embedders"|'embedders')(\s*=)""")
+_PART: Final = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Parse a dataset.toml, which may hold ``embedders = [...]`` beside ``[embedders.NAME]``.
+
+    TOML allows a key to be a list or a table, not both, so the list is renamed to
+    :data:`DEFAULT_EMBEDDERS_KEY` first; lines keep their numbers.
+
+    Raises
+    ------
+    tomllib.TOMLDecodeError
+    """
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if _HEADER.match(line):
+            break
+        if _EMBEDDERS.match(line):
+            lines[number] = _EMBEDDERS.sub(rf"\g<1>{DEFAULT_EMBEDDERS_KEY}\g<2>", line)
+            break
+    return tomllib.loads("\n".join(lines))
+
+
+def key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The 1-based line of every key and table header, by its path."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.split("\n"), 1):
+        if (header := _HEADER.match(line)) and "=" not in line.split("#")[0]:
+            table = _parts(header[1])
+            path = table
+        elif key := _KEY.match(line):
+            path = table + _parts(key[1])
+        else:
+            continue
+        for length in range(1, len(path) + 1):
+            lines.setdefault(path[:length], number)
+    return lines
+
+
+def line_of(lines: dict[tuple[str, ...], int], path: tuple[str, ...]) -> str:
+    """``"line 12"`` for the nearest enclosing key that has a line of its own, or ``""``."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return f"line {lines[path[:length]]}"
+    return ""
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part.strip("\"'") for part in _PART.findall(path))
