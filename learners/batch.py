@@ -261,17 +261,23 @@ class FeatureBatch:
 
     def shards(self, max_rows: int = 4096) -> Iterator[MiniBatch]:
         """Rows one shard at a time, for streaming libraries; each row once."""
-        if not self.blocks:
-            for start in range(0, len(self), max_rows):
-                yield self._mini(np.arange(start, min(start + max_rows, len(self)), dtype=np.int64))
-            return
-        first = next(iter(self.blocks.values()))
-        shard = np.searchsorted(first.source.shard_start, first.rows, side="right")
-        order = np.argsort(shard, kind="stable").astype(np.int64)
-        cuts = np.flatnonzero(np.diff(shard[order])) + 1
+        order = self.shard_order()
+        cuts = np.flatnonzero(np.diff(self._shard_of_rows()[order])) + 1
         for group in np.split(order, cuts):
             for start in range(0, len(group), max_rows):
                 yield self._mini(group[start : start + max_rows])
+
+    def shard_order(self) -> NDArray[np.int64]:
+        """Positions of the rows in the order in which :meth:`shards` gives them, shape (n,)."""
+        return np.argsort(self._shard_of_rows(), kind="stable").astype(np.int64)
+
+    def _shard_of_rows(self) -> NDArray[np.int64]:
+        """Number of the shard of the first feature that each row lies in; 0 without features."""
+        if not self.blocks:
+            return np.zeros(len(self), np.int64)
+        first = next(iter(self.blocks.values()))
+        shard = np.searchsorted(first.source.shard_start, first.rows, side="right")
+        return shard.astype(np.int64)
 
 
 class _Joined:
