@@ -16,8 +16,10 @@ import pandas as pd
 
 from benchmarks.results import RunResult, Status
 
-Fold = tuple[int, str, str, str]
-"""Seed, split digest, repeat, fold: equal only where two runs were tested on the same genes."""
+Fold = tuple[str, str]
+"""Name of the repeat (as in :meth:`Method.predictions`) and of the fold."""
+
+_OF_REPEATS = frozenset({"seed", "seeds", "repeat", "repeats"})
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class Method:
         tables = []
         for run in self.done:
             assert run.predictions is not None  # noqa: S101 - what `done` means
-            tables.append(run.predictions.assign(repeat=repeat_names(run).to_numpy()))
+            table = run.predictions.assign(
+                repeat=[repeat_name(seed_of(run), repeat) for repeat in run.predictions["repeat"]]
+            )
+            tables.append(table)
         return pd.concat(tables, ignore_index=True)
 
     def fold_scores(self, metric: str) -> dict[Fold, float]:
@@ -83,11 +88,10 @@ class Method:
         for run in self.done:
             assert run.metrics is not None  # noqa: S101 - read_run refuses an ok run without
             table = run.metrics[run.metrics["metric"] == metric]
-            digest = str(run.identity.get("split", {}).get("digest", ""))
             for scope, value in zip(table["scope"], table["value"], strict=True):
                 if str(scope).startswith("repeat:"):
                     repeat, fold = str(scope).removeprefix("repeat:").split("/fold:", 1)
-                    scores[seed_of(run), digest, repeat, fold] = float(value)
+                    scores[repeat_name(seed_of(run), repeat), fold] = float(value)
         return scores
 
 
@@ -139,12 +143,9 @@ def reason_of(run: RunResult) -> str:
     return " ".join(told.split()) or "no reason recorded"
 
 
-def repeat_names(run: RunResult) -> pd.Series[str]:
-    """Name the repeats of a run so that runs of several seeds may stand in one table."""
-    assert run.predictions is not None  # noqa: S101 - callers ask finished runs only
-    repeat = run.predictions["repeat"].astype(str)
-    seed = str(seed_of(run))
-    return repeat.where(repeat == seed, seed + "." + repeat)
+def repeat_name(seed: int, repeat: object) -> str:
+    """Name a repeat so that runs of several seeds may stand in one table."""
+    return str(repeat) if str(repeat) == str(seed) else f"{seed}.{repeat}"
 
 
 def group_runs(runs: Iterable[RunResult]) -> list[Group]:
@@ -157,10 +158,10 @@ def group_runs(runs: Iterable[RunResult]) -> list[Group]:
     keyed: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
     for run in runs:
         keyed[_group_key(run)].append(run)
-    groups = []
-    for key, members in sorted(keyed.items()):
-        groups.append(Group(*key, methods=_methods(members)))
-    return groups
+    return [
+        Group(task, target, unit, split, recipe, store, species, _methods(members))
+        for (task, target, unit, split, recipe, store, species), members in sorted(keyed.items())
+    ]
 
 
 def _group_key(run: RunResult) -> tuple[Any, ...]:
@@ -180,7 +181,7 @@ def _group_key(run: RunResult) -> tuple[Any, ...]:
 def _without_seed(recipe: Any) -> Any:
     """A recipe as it is for every seed: repeats differ in the seed alone."""
     if isinstance(recipe, Mapping):
-        return {k: _without_seed(v) for k, v in recipe.items() if k not in ("seed", "repeat")}
+        return {k: _without_seed(v) for k, v in recipe.items() if k not in _OF_REPEATS}
     return recipe
 
 

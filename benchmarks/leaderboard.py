@@ -1,0 +1,234 @@
+"""The leaderboard: one row per task × target × split × method, with intervals, cost and warnings.
+
+A cell that was never run is a row ``missing`` and a run that failed is a row ``failed: why``;
+neither is imputed or left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.methods import Group, Method, group_runs, reason_of
+from benchmarks.metrics import HIGHER_IS_BETTER, evaluate
+from benchmarks.results import RunResult
+from benchmarks.text import align, number, seconds, size
+from featurestore.errors import InputError, unknown_name
+
+SHOWN: Final = ("r2", "pearson", "spearman", "rmse")
+SCOPES: Final = {"pooled": "", "within-species": "_within"}
+
+LEADERBOARD_COLUMNS: Final = (
+    "task", "target", "unit", "split", "store", "method", "learner", "features", "control",
+    "status", "note",
+    *(f"{metric}{scope}{part}" for metric in SHOWN for scope in SCOPES.values()
+      for part in ("", "_low", "_high")),
+    "r2_fold_sd", "n_genes", "n_families", "n_species", "n_repeats", "n_folds",
+    "fit_s", "predict_s", "peak_memory_bytes", "contaminated", "leakage", "simulated",
+)  # fmt: skip
+
+
+def leaderboard(
+    runs: Sequence[RunResult], *, sort_by: str = "r2", bootstrap: int = 1000
+) -> pd.DataFrame:
+    """Summarise runs, best method first within each task × target × split × store.
+
+    Parameters
+    ----------
+    runs
+        Runs as read by :func:`benchmarks.results.read_runs`.
+    sort_by
+        One of r2, pearson, spearman, rmse (pooled).
+    bootstrap
+        Replicates of the intervals of methods that have several repeats; a single run keeps the
+        intervals of its own metric table.
+
+    Returns
+    -------
+    DataFrame
+        Columns :data:`LEADERBOARD_COLUMNS`. Scores are means over repeats; ``r2_low`` and
+        ``r2_high`` bound the 95 % interval over gene families; ``r2_fold_sd`` is the standard
+        deviation over all folds; ``fit_s`` is the mean over runs, ``peak_memory_bytes`` the
+        largest; ``contaminated`` names the species that a genomic model was pre-trained on.
+
+    Raises
+    ------
+    InputError
+        If there is no run, or ``sort_by`` is not a score of the table.
+    """
+    if not runs:
+        raise InputError("no runs to rank; make some with: bench run")
+    if sort_by not in SHOWN:
+        raise unknown_name("score", sort_by, SHOWN)
+    rows: list[dict[str, Any]] = []
+    for group in group_runs(runs):
+        here = [method_row(group, method, bootstrap) for method in group.methods]
+        here += [_missing_row(group, *cell) for cell in missing_cells(group)]
+        rows += sorted(here, key=lambda row: _order(row, sort_by))
+    return pd.DataFrame(rows, columns=list(LEADERBOARD_COLUMNS))
+
+
+def missing_cells(group: Group) -> list[tuple[str, str]]:
+    """Learners × features of a group that no run stands for; controls are not crossed."""
+    crossed = [method for method in group.methods if method.features and not method.control]
+    have = {(method.learner, method.features) for method in crossed}
+    learners = sorted({learner for learner, _ in have})
+    features = sorted({name for _, name in have})
+    return [(a, b) for a in learners for b in features if (a, b) not in have]
+
+
+def method_row(group: Group, method: Method, bootstrap: int = 1000) -> dict[str, Any]:
+    """One method as a row of the leaderboard."""
+    row = _common(group) | {
+        "method": method.label, "learner": method.learner, "features": method.features,
+        "control": method.control, "status": method.status, "note": method.remarks,
+        "leakage": leakage_of(method), "simulated": any(simulated(run) for run in method.runs),
+        "contaminated": ", ".join(contaminated_species(method)),
+    }  # fmt: skip
+    if not method.done:
+        return row | {"status": f"failed: {reason_of(method.failed[0])}"}
+    predictions = method.predictions()
+    row |= scores_of(summary(method, group.unit, bootstrap))
+    folds = np.array(list(method.fold_scores("r2").values()))
+    per_repeat = predictions.groupby("repeat")["fold"].nunique()
+    return row | {
+        "r2_fold_sd": float(np.std(folds, ddof=1)) if len(folds) > 1 else math.nan,
+        "n_genes": predictions["gene"].nunique(),
+        "n_families": predictions["family"].nunique(),
+        "n_species": predictions["species"].nunique(),
+        "n_repeats": len(per_repeat), "n_folds": int(per_repeat.min()),
+        "fit_s": _mean(_time(run, "fit_s") for run in method.done),
+        "predict_s": _mean(_time(run, "predict_s") for run in method.done),
+        "peak_memory_bytes": max(
+            (float(m) for run in method.done if (m := run.run.get("peak_memory_bytes"))),
+            default=math.nan,
+        ),
+    }  # fmt: skip
+
+
+def summary(method: Method, unit: str, bootstrap: int = 1000) -> pd.DataFrame:
+    """Metrics of all repeats together: the run's own table where there is one run."""
+    done = method.done
+    if len(done) == 1 and done[0].metrics is not None:
+        return done[0].metrics
+    return evaluate(method.predictions(), unit=unit, bootstrap=bootstrap)
+
+
+def scores_of(metrics: pd.DataFrame) -> dict[str, float]:
+    """Scores and intervals of a metric table as flat columns ``r2``, ``r2_within_low`` …"""
+    flat: dict[str, float] = {}
+    for row in metrics.to_dict(orient="records"):
+        if row["scope"] in SCOPES and row["metric"] in SHOWN:
+            name = row["metric"] + SCOPES[row["scope"]]
+            flat[name] = float(row["value"])
+            flat[f"{name}_low"], flat[f"{name}_high"] = float(row["ci_low"]), float(row["ci_high"])
+    return flat
+
+
+def contaminated_species(method: Method) -> list[str]:
+    """Species of the data that a model behind the features was pre-trained on."""
+    found = {
+        str(species)
+        for run in method.runs
+        for listed in (run.run.get("contamination") or {}).values()
+        for species in listed
+    }
+    return sorted(found)
+
+
+def leakage_of(method: Method) -> str:
+    """``allowed`` where any run was made with ``--allow-leakage``, else empty."""
+    flags = [run.identity.get("split", {}).get("leakage_allowed") for run in method.runs]
+    return "allowed" if any(flags) else ""
+
+
+def simulated(run: RunResult) -> bool:
+    """Whether a run is on simulated data, by its identity or its notes."""
+    notes = " ".join(str(note) for note in run.run.get("notes") or ())
+    return bool(run.identity.get("simulated")) or "simulated" in notes.lower()
+
+
+def render_text(board: pd.DataFrame, *, sort_by: str = "r2") -> str:
+    """Set a leaderboard for a terminal, a table for each task × target × split × store."""
+    parts = []
+    for (task, target, unit, split, store), rows in board.groupby(
+        ["task", "target", "unit", "split", "store"], sort=False
+    ):
+        data = " · SIMULATED DATA" if rows["simulated"].fillna(value=False).any() else ""
+        parts.append(f"{task} · {target} [{unit}] · {split} · store {str(store)[:8]}{data}")
+        parts += [_text_table(rows), _footnotes(rows, sort_by), ""]
+    return "\n".join(part for part in parts if part is not None).rstrip()
+
+
+def _text_table(rows: pd.DataFrame) -> str:
+    header = ["", "method", "R²", "95 %", "sd folds", "R² within", "Pearson", "Spearman", "RMSE",
+              "genes", "families", "repeats", "fit", "memory", "remarks"]  # fmt: skip
+    body = []
+    rank = 0
+    for row in rows.to_dict(orient="records"):
+        if row["status"] == "missing":
+            continue
+        marks = [row["status"]] if row["status"] != "ok" else []
+        marks += ["control"] if row["control"] else []
+        marks += ["leakage allowed"] if row["leakage"] else []
+        marks += [f"pre-trained on {row['contaminated']}"] if row["contaminated"] else []
+        marks += [row["note"]] if row["note"] and row["status"] == "ok" else []
+        ranked = row["status"] == "ok" and not row["control"]
+        rank += ranked
+        low, high = row["r2_low"], row["r2_high"]
+        interval = f"{number(low)} … {number(high)}" if math.isfinite(low) else "–"
+        body.append([
+            str(rank) if ranked else "", row["method"], number(row["r2"]), interval,
+            number(row["r2_fold_sd"]), number(row["r2_within"]), number(row["pearson"]),
+            number(row["spearman"]), number(row["rmse"]), _whole(row["n_genes"]),
+            _whole(row["n_families"]), _whole(row["n_repeats"]), seconds(row["fit_s"]),
+            size(row["peak_memory_bytes"]), "; ".join(marks),
+        ])  # fmt: skip
+    return align(header, body, right=(0, *range(2, 14)))
+
+
+def _footnotes(rows: pd.DataFrame, sort_by: str) -> str:
+    missing = rows.loc[rows["status"] == "missing", "method"].tolist()
+    way = "highest" if HIGHER_IS_BETTER[sort_by] else "lowest"
+    text = f"Sorted by pooled {sort_by}, {way} first. Intervals: bootstrap over gene families."
+    return text + (f"\nmissing (never run): {', '.join(missing)}" if missing else "")
+
+
+def _common(group: Group) -> dict[str, Any]:
+    return dict.fromkeys(LEADERBOARD_COLUMNS, math.nan) | {
+        "task": group.task, "target": group.target, "unit": group.unit, "split": group.split,
+        "store": group.store, "note": "", "contaminated": "", "leakage": "",
+    }  # fmt: skip
+
+
+def _missing_row(group: Group, learner: str, features: str) -> dict[str, Any]:
+    return _common(group) | {
+        "method": f"{learner}@{features}", "learner": learner, "features": features,
+        "control": False, "status": "missing", "simulated": False,
+    }  # fmt: skip
+
+
+def _order(row: dict[str, Any], sort_by: str) -> tuple[int, float, str]:
+    value = float(row[sort_by])
+    known = math.isfinite(value)
+    place = 0 if known else {"ok": 1, "missing": 3}.get(row["status"], 2)
+    sign = -1.0 if HIGHER_IS_BETTER[sort_by] else 1.0
+    return place, sign * value if known else 0.0, str(row["method"])
+
+
+def _time(run: RunResult, name: str) -> float:
+    value = (run.run.get("times") or {}).get(name)
+    return math.nan if value is None else float(value)
+
+
+def _mean(values: Any) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _whole(value: float) -> str:
+    return f"{int(value):,}" if math.isfinite(value) else "–"
