@@ -214,6 +214,8 @@ def _read_embedders(
     tables: TomlTables, default: Any, raw: Any
 ) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
     named = dict(tables.table(("embedders",), raw))
+    if isinstance(default, dict):  # embedders = { pc = { … } }
+        default, named = None, named | default
     if default is None and isinstance(named.get("default"), list):
         default = named.pop("default")
     names: tuple[str, ...] = DEFAULT_EMBEDDERS

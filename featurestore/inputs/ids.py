@@ -77,8 +77,19 @@ def _identity(name: str) -> str:
     return name
 
 
+_CHANGES: Final[tuple[tuple[str, Callable[[str], str], bool], ...]] = (
+    ("", _identity, False),
+    ("the prefix gene- or rna- of NCBI was stripped from its ids", strip_ncbi, False),
+    ("version suffixes were stripped from its ids", strip_version, False),
+    ("version suffixes were stripped from the gene ids", _identity, True),
+    ("version suffixes were stripped from its ids and the gene ids", strip_version, True),
+)
+
+
 def meet(
-    keys: Mapping[str, Sequence[str]], table_ids: Iterable[str], most: int | None = None
+    keys: Mapping[str, Sequence[str]],
+    table_ids: Iterable[str],
+    own: Sequence[str] | None = None,
 ) -> Meeting | None:
     """Find how genes and a table meet: as given, else by another name, else without versions.
 
@@ -88,8 +99,8 @@ def meet(
         The ids under which the genes may stand in the table, best first.
     table_ids : iterable of str
         Ids of the table, as written there.
-    most : int, optional
-        Only the first ``most`` entries of ``keys`` may be tried without their versions.
+    own : sequence of str, length n, optional
+        Ids that go before those of ``keys``, record by record, where the table has them.
 
     Returns
     -------
@@ -97,21 +108,17 @@ def meet(
     """
     rows = [clean(x) for x in table_ids]
     best: Meeting | None = None
-    for change, transform, both in (
-        ("", _identity, False),
-        ("the prefix gene- or rna- of NCBI was stripped from its ids", strip_ncbi, False),
-        ("version suffixes were stripped from its ids", strip_version, False),
-        ("version suffixes were stripped from the gene ids", _identity, True),
-        ("version suffixes were stripped from its ids and the gene ids", strip_version, True),
-    ):
+    for change, transform, genes_too in _CHANGES:
         known = {transform(x) for x in rows}
         for number, (name, ids) in enumerate(keys.items()):
-            key = [strip_version(x) for x in ids] if both else list(ids)
-            if both and ((most and number >= most) or len(set(key)) < len(set(ids))):
+            key = [strip_version(x) for x in ids] if genes_too else list(ids)
+            if genes_too and len(set(key)) < len(set(ids)):
                 continue  # stripping would make two genes one
+            if own is not None:
+                key = [o if o in known else k for o, k in zip(own, key, strict=True)]
             met = sum(k in known for k in key)
             if met > (best.met * _WORTH if best else 0):
-                by = f"its ids are read as the genes' {name}" if number else ""
+                by = f"its ids are the genes' {name}" if number else ""
                 how = " and ".join(x for x in (by, change) if x)
                 best = Meeting(key, transform, met, how)
     return best

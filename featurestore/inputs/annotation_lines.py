@@ -1,0 +1,272 @@
+"""The lines of a GFF3 or GTF file as raw features; nothing is chosen here.
+
+GFF3 as of Sequence Ontology specification 1.26, GTF as of GTF2.2 and its Ensembl and NCBI
+dialects. Features may stand in any order, so nothing is resolved before the last line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import unquote
+
+from featurestore.inputs.files import read_text
+from featurestore.inputs.findings import Findings
+from featurestore.inputs.problems import Problems
+
+Style = Literal["gff3", "gtf"]
+
+GENE_TYPES: Final = frozenset({"gene", "protein_coding_gene"})
+_CODING_OR_EXON: Final = frozenset({"CDS", "exon"})
+_PARENT: Final = re.compile(r"(?:^|;)\s*Parent\s*=\s*([^;]*)")
+_GFF3_ATTRIBUTE: Final = re.compile(r"^\s*[A-Za-z_][\w.-]*\s*=")
+_GFF3_COMMENT: Final = re.compile(r"(?:\s+|;\s*)#[^;=]*$")
+_GTF_COMMENT: Final = re.compile(r";\s*#.*$")
+_GTF_PAIR: Final = re.compile(r'([\w.-]+)\s+(?:"([^"]*)"|([^;\s]+))')
+_GTF_GENE: Final = re.compile(r'(?:^|;|\s)gene_id\s+"?([^";]+)"?')
+_GTF_TRANSCRIPT: Final = re.compile(r'(?:^|;|\s)transcript_id\s+"?([^";]+)"?')
+
+
+@dataclass
+class RawFeature:
+    """A gene or transcript line; coordinates 0-based, half-open."""
+
+    contig: str
+    start: int
+    end: int
+    strand: str
+    line: int
+    kind: str
+    attributes: dict[str, str]
+    parent: str = ""
+    from_parts: bool = False
+
+
+@dataclass
+class RawAnnotation:
+    """All features of a file by id, as written.
+
+    Parameters
+    ----------
+    genes : mapping of id to gene line
+    other_genes : mapping of id to type, for ``pseudogene``, ``ncRNA_gene`` and the like
+    transcripts : mapping of id to transcript line (its ``parent`` is the gene's id)
+    cds_length, exon_length : mapping of parent id to bp
+    cds : mapping of parent id to (start, end, phase), only where asked for
+    circular : contigs that are circles
+    trans_spliced : ids of genes given at several places on purpose
+    kinds : how often each feature type occurs
+    """
+
+    style: Style
+    genes: dict[str, RawFeature] = field(default_factory=dict)
+    other_genes: dict[str, str] = field(default_factory=dict)
+    transcripts: dict[str, RawFeature] = field(default_factory=dict)
+    cds_length: dict[str, int] = field(default_factory=dict)
+    exon_length: dict[str, int] = field(default_factory=dict)
+    cds: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
+    circular: set[str] = field(default_factory=set)
+    trans_spliced: set[str] = field(default_factory=set)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+
+def read_lines(path: Path, problems: Problems, *, with_cds: bool) -> RawAnnotation | None:
+    """Read a GFF3 or GTF file, told apart by its ninth column.
+
+    Returns
+    -------
+    RawAnnotation, or None where nothing could be read; ``problems`` then says why.
+    """
+    text = read_text(path, problems)
+    if text is None:
+        return None
+    lines = text.split("\n")
+    style = _style(lines)
+    if style is None:
+        mend = "give GFF3 (ID=…;Parent=…) or GTF (gene_id …; transcript_id …) in nine tab columns"
+        problems.add(path, "no feature of a GFF3 or GTF file in it", mend)
+        return None
+    reader = _LineReader(RawAnnotation(style), Findings(path, problems), with_cds)
+    reader.read(lines)
+    reader.findings.report()
+    return reader.raw
+
+
+def is_transcript(kind: str) -> bool:
+    """Whether a feature type is a transcript: mRNA, transcript, and every other RNA."""
+    return kind.endswith(("RNA", "transcript", "gene_segment", "Transcript"))
+
+
+def _style(lines: list[str]) -> Style | None:
+    for line in lines:
+        if not line or line[0] == "#":
+            continue
+        columns = line.split("\t")
+        if len(columns) >= 9:
+            if _GFF3_ATTRIBUTE.match(columns[8]):
+                return "gff3"
+            if "gene_id" in columns[8] or "transcript_id" in columns[8]:
+                return "gtf"
+    return None
+
+
+def _gff3_attributes(text: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in _GFF3_COMMENT.sub("", text).split(";"))
+    values = {key.strip(): value.strip() for key, _, value in pairs if key.strip()}
+    if "%" in text:
+        values = {key: unquote(value) for key, value in values.items()}
+    return values
+
+
+def _gtf_attributes(text: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for key, quoted, bare in _GTF_PAIR.findall(_GTF_COMMENT.sub(";", text)):
+        value = quoted or bare
+        # `tag` may be given several times.
+        values[key] = f"{values[key]},{value}" if key in values else value
+    return values
+
+
+@dataclass
+class _LineReader:
+    raw: RawAnnotation
+    findings: Findings
+    with_cds: bool
+
+    def read(self, lines: list[str]) -> None:
+        take = self._take_gff3 if self.raw.style == "gff3" else self._take_gtf
+        kinds = self.raw.kinds
+        for number, line in enumerate(lines, 1):
+            if not line or line[0] == "#":
+                if line.startswith("##FASTA"):
+                    break
+                continue
+            if line[0] == ">":
+                break
+            columns = line.split("\t")
+            if len(columns) != 9 and not self._nine(columns, number, line):
+                continue
+            place = self._place(columns, number)
+            if place is not None:
+                kinds[columns[2]] += 1
+                take(columns, place[0], place[1], number)
+
+    def _nine(self, columns: list[str], number: int, line: str) -> bool:
+        if len(columns) > 9 and columns[9].lstrip().startswith("#"):
+            return True
+        if line.strip():
+            what = f"{len(columns)} column{'s' if len(columns) > 1 else ''} ({line[:40]!r})"
+            mend = "a feature has nine columns, separated by tabs"
+            self.findings.add("wrong column count", mend, number, what)
+        return False
+
+    def _place(self, columns: list[str], number: int) -> tuple[int, int] | None:
+        try:
+            start, end = int(columns[3]), int(columns[4])
+        except ValueError:
+            shown = f"{columns[2]} {columns[3]!r} … {columns[4]!r}"
+            mend = "start and end must be whole numbers"
+            self.findings.add("a position that is no whole number", mend, number, shown)
+            return None
+        if start > end:
+            shown = f"{columns[2]} {start} > {end}"
+            mend = "write the smaller one first, on both strands"
+            self.findings.add("start > end", mend, number, shown)
+            return None
+        if start < 1:
+            mend = "positions are 1-based; take out or correct the line"
+            self.findings.add("a start below 1", mend, number, f"{columns[2]} {start}")
+            return None
+        return start - 1, end
+
+    def _take_gff3(self, columns: list[str], start: int, end: int, number: int) -> None:
+        kind, text = columns[2], columns[8]
+        if kind in _CODING_OR_EXON:
+            if found := _PARENT.search(text):
+                parents = _GFF3_COMMENT.sub("", found[1]) if "#" in text else found[1]
+                for parent in parents.split(","):
+                    name = unquote(parent) if "%" in parent else parent
+                    self._part(name.strip(), kind, start, end, columns[7])
+        elif kind in GENE_TYPES:
+            self._gene(columns, start, end, number, _gff3_attributes(text))
+        elif is_transcript(kind):
+            attributes = _gff3_attributes(text)
+            feature = RawFeature(columns[0], start, end, columns[6], number, kind, attributes)
+            name = attributes.get("ID") or attributes.get("Name") or f"line {number}"
+            # A transcript of several genes does not exist; `Parent=a,b` then names the first.
+            feature.parent = attributes.get("Parent", "").split(",")[0]
+            self.raw.transcripts.setdefault(name, feature)
+        elif kind.endswith("gene"):
+            attributes = _gff3_attributes(text)
+            name = attributes.get("ID") or attributes.get("Name") or f"line {number}"
+            self.raw.other_genes[name] = kind
+        elif kind == "region" and "Is_circular=true" in text:
+            self.raw.circular.add(columns[0])
+
+    def _take_gtf(self, columns: list[str], start: int, end: int, number: int) -> None:
+        kind, text = columns[2], columns[8]
+        if kind in GENE_TYPES:
+            attributes = _gtf_attributes(text)
+            if "gene_id" in attributes:
+                attributes["ID"] = attributes["gene_id"]
+                self._gene(columns, start, end, number, attributes)
+            return
+        whole = is_transcript(kind)
+        if not whole and kind not in _CODING_OR_EXON:
+            return
+        gene, transcript = _GTF_GENE.search(text), _GTF_TRANSCRIPT.search(text)
+        if gene is None or transcript is None or not transcript[1].strip():
+            if not whole:
+                mend = 'write gene_id "…"; transcript_id "…"; on every exon and CDS'
+                what = f"{kind} {text[:40]!r}"
+                self.findings.add("no gene_id or transcript_id", mend, number, what)
+            return
+        name, parent = transcript[1].strip(), gene[1].strip()
+        known = self.raw.transcripts.get(name)
+        if known is None or (whole and known.from_parts):
+            known = RawFeature(columns[0], start, end, columns[6], number, kind, {}, parent)
+            known.attributes = _gtf_attributes(text)
+            known.from_parts = not whole
+            self.raw.transcripts[name] = known
+        elif known.from_parts:
+            if (known.contig, known.strand) == (columns[0], columns[6]):
+                known.start, known.end = min(known.start, start), max(known.end, end)
+            else:
+                what = f"{name} (also line {known.line})"
+                mend = "give each place its own transcript_id"
+                self.findings.add("a transcript at two places", mend, number, what)
+        if not whole:
+            self._part(name, kind, start, end, columns[7])
+
+    def _part(self, parent: str, kind: str, start: int, end: int, phase: str) -> None:
+        if kind == "exon":
+            lengths = self.raw.exon_length
+        else:
+            lengths = self.raw.cds_length
+            if self.with_cds:
+                frame = int(phase) if phase in ("0", "1", "2") else 0
+                self.raw.cds.setdefault(parent, []).append((start, end, frame))
+        lengths[parent] = lengths.get(parent, 0) + end - start
+
+    def _gene(
+        self, columns: list[str], start: int, end: int, number: int, attributes: dict[str, str]
+    ) -> None:
+        name = attributes.get("ID") or attributes.get("Name") or attributes.get("locus_tag", "")
+        if not name:
+            mend = "write ID=… on every gene"
+            self.findings.add("a gene without ID", mend, number, f"{columns[8][:40]!r}")
+            return
+        if "part" in attributes or "trans-splicing" in attributes.get("exception", ""):
+            self.raw.trans_spliced.add(name)
+        known = self.raw.genes.get(name)
+        if known is None:
+            self.raw.genes[name] = RawFeature(
+                columns[0], start, end, columns[6], number, columns[2], attributes
+            )
+        elif name not in self.raw.trans_spliced:
+            mend = "give every gene its own id"
+            what = f"{name} (also line {known.line})"
+            self.findings.add("a gene id given twice", mend, number, what)
