@@ -1,0 +1,1 @@
+"""Builds stores: plan → one task per shard → finalise → verify."""

@@ -1,0 +1,27 @@
+"""The command ``fs``."""
+
+from __future__ import annotations
+
+from featurestore.cli.common import LazyGroup, main_with_exit_codes
+
+_COMMANDS = {
+    "init": ("featurestore.cli.start:init", "Write a commented dataset.toml and the simulated sample."),
+    "plan": ("featurestore.cli.build:plan", "Tell genes, windows, bytes and files before building."),
+    "build": ("featurestore.cli.build:build", "Build or complete a store."),
+    "ls": ("featurestore.cli.inspect:ls", "List species and embedders of a store."),
+    "info": ("featurestore.cli.inspect:info", "Tell all that a store knows of itself."),
+    "verify": ("featurestore.cli.inspect:verify", "Check every byte of a store."),
+    "repair": ("featurestore.cli.inspect:repair", "Remove what is damaged, for the next build to mend."),
+    "query": ("featurestore.cli.query:query", "Print features of genes, a region or a family."),
+    "families": ("featurestore.cli.start:families", "Make gene families with MMseqs2."),
+    "embedders": ("featurestore.cli.inspect:embedders", "List embedders, and why one is unavailable."),
+}  # fmt: skip
+
+cli = LazyGroup(
+    "fs",
+    lazy=_COMMANDS,
+    help="Stores of genomic-model embeddings: build once, read from anything.",
+    epilog="Start with: fs init DIR, then fs build DIR/dataset.toml --store DIR/store.zarr",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+main = main_with_exit_codes(cli, "fs")

@@ -1,0 +1,5 @@
+"""``python -m featurestore`` is ``fs``."""
+
+from featurestore.cli import main
+
+main()

@@ -1,0 +1,124 @@
+"""Takes over what the store that is there already holds: whole shards by key, single bins by digest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.build.plan import GENOME_CHUNKS_PER_TASK, BuildPlan, Task
+from featurestore.build.shared import pool_from_store
+from featurestore.build.work_area import WorkArea
+from featurestore.errors import StoreError
+from featurestore.schema import WHOLE_NAMES, Status
+from featurestore.store.manifest import Manifest, hash_file, read_manifest
+from featurestore.store.shard import WrittenFile
+
+
+def _task_of(path: str) -> str | None:
+    """The task that wrote a file of a store, or None for metadata and one-chunk arrays."""
+    parts = path.split("/")
+    if len(parts) < 5 or parts[3] != "c" or parts[2] in WHOLE_NAMES:
+        return None
+    species, group, chunk = parts[0], parts[1], int(parts[4])
+    return f"{species}/{group}/{chunk // GENOME_CHUNKS_PER_TASK if group == 'genome' else chunk}"
+
+
+def readable_manifest(store: Path) -> Manifest | None:
+    """The manifest of the store, or None where there is none to trust."""
+    try:
+        return read_manifest(store)
+    except StoreError:
+        return None  # the build then computes everything: slower, never wrong
+
+
+def take_over(work: WorkArea, plan: BuildPlan, store: Path, manifest: Manifest) -> int:
+    """Link into the work area every shard of the store whose key the plan asks for.
+
+    A file whose bytes are not what the manifest says is left behind, and so computed again.
+
+    Returns
+    -------
+    int
+        Number of shards taken over.
+    """
+    by_task: dict[str, dict[str, WrittenFile]] = {}
+    for path, file in manifest.files.items():
+        if (name := _task_of(path)) is not None:
+            by_task.setdefault(name, {})[path] = file
+    taken = 0
+    for task in plan.tasks():
+        _, group = plan.of(task)
+        key = group.keys[task.shard]
+        if manifest.keys.get(task.path) != key or work.read_marker(task, key) is not None:
+            continue
+        files = by_task.get(task.path, {})
+        if files and all(_intact(store / p, f) for p, f in files.items()):
+            for path in files:
+                _link(store / path, work.store / path)
+            work.write_marker(task, key, files, {"taken_over": True})
+            taken += 1
+    return taken
+
+
+def _intact(path: Path, file: WrittenFile) -> bool:
+    try:
+        return path.stat().st_size == file.size and hash_file(path) == file
+    except OSError:
+        return False
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def pool_known_bins(work: WorkArea, plan: BuildPlan, store_path: Path) -> dict[str, int]:
+    """Offer the vectors of the existing store to costly embedders whose shards are to be computed.
+
+    Returns
+    -------
+    dict of embedder name to number of distinct inputs that need no model run
+    """
+    from featurestore.store.reader import open_store
+
+    offered: dict[str, int] = {}
+    store = open_store(store_path)
+    for species in plan.species:
+        for group in species.groups:
+            if (
+                group.kind != "embedder"
+                or not group.identity["costly"]
+                or species.name not in store.species
+            ):
+                continue
+            pending = any(
+                work.read_marker(Task(species.name, group.name, i), key) is None
+                for i, key in enumerate(group.keys)
+            )
+            if not pending or group.name not in store.embedders(species.name):
+                continue
+            attrs = dict(store.embedder_attrs(species.name, group.name))
+            attrs.pop("name", None)
+            if attrs != dict(group.identity):
+                continue
+            offered[group.name] = offered.get(group.name, 0) + _offer(
+                work, store, species.name, group.name, group.pool
+            )
+    return offered
+
+
+def _offer(work: WorkArea, store: Any, species: str, name: str, pool: str) -> int:
+    digest = store.array(species, f"{name}/input_digest")
+    status = store.array(species, f"{name}/status")
+    usable = np.broadcast_to((status == Status.OK)[:, :, None], digest.shape[:3])
+    outputs = store.embedder_attrs(species, name)["outputs"]
+    vectors = {n: store.array(species, f"{name}/{n}") for n in outputs}
+    return pool_from_store(work, pool, digest, usable, vectors)

@@ -1,0 +1,136 @@
+"""Turns a work area whose shards are done into a store: completeness by reading, manifest, swap."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from featurestore.build.metadata import consolidate, write_metadata
+from featurestore.build.plan import BuildPlan
+from featurestore.build.work_area import WorkArea
+from featurestore.errors import IncompleteStoreError
+from featurestore.inputs.model import SpeciesData
+from featurestore.store.manifest import MANIFEST, Manifest, hash_file
+from featurestore.store.shard import WrittenFile
+
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+
+
+def seal(
+    work: WorkArea, plan: BuildPlan, data: Sequence[SpeciesData], funnels: Mapping[str, Any]
+) -> Manifest:
+    """Check every shard by reading it, write metadata and manifest; the tree is then a whole store.
+
+    Raises
+    ------
+    IncompleteStoreError
+        If a shard has no marker, or its bytes are not those it was written with.
+    """
+    expected, keys = _check_shards(work, plan)
+    fresh = work.root / "metadata"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    write_metadata(fresh, work, plan, data, funnels)
+    small = [p for p in fresh.rglob("*") if p.is_file()]
+    wanted = {*expected, *(p.relative_to(fresh).as_posix() for p in small)}
+    for path in [p for p in work.store.rglob("*") if p.is_file()]:
+        if path.relative_to(work.store).as_posix() not in wanted:
+            path.unlink()  # of an earlier plan in this work area
+    for path in small:
+        target = work.store / path.relative_to(fresh)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(fresh)
+    _drop_empty_folders(work.store)
+    consolidate(work.store)
+    files = dict(expected)
+    for name in sorted(wanted - set(expected)):
+        files[name] = hash_file(work.store / name)
+    manifest = Manifest(files, keys)
+    manifest.write(work.store)
+    return manifest
+
+
+def _check_shards(work: WorkArea, plan: BuildPlan) -> tuple[dict[str, WrittenFile], dict[str, str]]:
+    files: dict[str, WrittenFile] = {}
+    keys: dict[str, str] = {}
+    missing: list[str] = []
+    for task in plan.tasks():
+        _, group = plan.of(task)
+        marker = work.read_marker(task, group.keys[task.shard])
+        if marker is None or any(hash_file(work.store / p) != f for p, f in marker.files.items()):
+            work.marker_path(task).unlink(missing_ok=True)
+            missing.append(task.path)
+            continue
+        files |= marker.files
+        keys[task.path] = group.keys[task.shard]
+    if missing:
+        shown = ", ".join(missing[:5])
+        raise IncompleteStoreError(
+            f"{len(missing)} of {len(plan.tasks())} shards are not done or not what was written: {shown}"
+            f"{' …' if len(missing) > 5 else ''}. Run 'fs build' again: it computes these and no other."
+        )
+    return files, keys
+
+
+def _drop_empty_folders(root: Path) -> None:
+    for folder in sorted((p for p in root.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def sync_tree(root: Path) -> None:
+    """Flush every small file and folder: a power cut after the swap loses nothing."""
+    for path in [root, *root.rglob("*")]:
+        if path.is_dir() or path.name in {"zarr.json", MANIFEST}:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def swap(built: Path, store: Path) -> None:
+    """Put a finished tree in the place of the store, atomically where the kernel can exchange.
+
+    A reader that has files open keeps reading the old ones.
+    """
+    sync_tree(built)
+    if not store.exists():
+        built.rename(store)
+    elif not _exchange(built, store):
+        aside = store.with_name(f".{store.name}.replaced")
+        shutil.rmtree(aside, ignore_errors=True)
+        store.rename(aside)
+        built.rename(store)
+        shutil.rmtree(aside)
+    else:
+        shutil.rmtree(built)
+    descriptor = os.open(store.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two paths by ``renameat2``; False where kernel or file system cannot."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    result = call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return int(result) == 0
+
+
+def recover(store: Path) -> None:
+    """Finish a swap that was cut off between its two renames."""
+    aside = store.with_name(f".{store.name}.replaced")
+    if aside.exists() and not store.exists():
+        aside.rename(store)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,175 @@
+"""Vectors of model inputs that are wanted more than once, or that an earlier store holds already.
+
+Before the shards of a costly embedder run, inputs that occur in several shards are computed once
+(``shared/<embedder>``), so that no shard waits for another. Vectors of the store that is being
+replaced are looked up by digest in the same way.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.build.compute import Lookup, in_batches
+from featurestore.build.plan import BuildPlan, GroupPlan
+from featurestore.build.reuse import DIGEST_BYTES, KnownBins, as_keys, input_digests
+from featurestore.build.window_source import WindowSource
+from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import Embedder
+from featurestore.sequence.windows import bin_validity
+
+PART: Final = 4096
+"""Inputs in one piece of the shared pool."""
+
+
+def collect_digests(
+    source: WindowSource, group: GroupPlan, input_bp: int | None
+) -> NDArray[np.uint8]:
+    """Digests of every bin of a species, shape (gene, region, bin, 16); zeros where nothing is to embed."""
+    parts = []
+    for first, last in source.ranges(group.shard_rows):
+        codes = source.bin_inputs(first, last, input_bp)
+        lengths = np.asarray(source.region_length[first:last])
+        wanted = bin_validity(lengths, source.regions, source.bin_bp) & (codes < 4).any(axis=-1)
+        parts.append(input_digests(codes, wanted))
+    return np.concatenate(parts)
+
+
+def find_shared(
+    work: WorkArea, plan: BuildPlan, name: str, input_bp: int | None
+) -> NDArray[np.int64]:
+    """Inputs of an embedder that occur in more than one shard, over all species.
+
+    Returns
+    -------
+    int64 array, shape (n, 4): species number, gene, region, bin of one occurrence of each
+    """
+    keys, places, shards = [], [], []
+    for number, species in enumerate(plan.species):
+        group = next((g for g in species.groups if g.name == name), None)
+        if group is None:
+            continue
+        digests = collect_digests(WindowSource(work.inputs(species.name)), group, input_bp)
+        at = np.argwhere(digests.any(axis=-1))
+        keys.append(as_keys(digests[tuple(at.T)].reshape(-1, DIGEST_BYTES)))
+        places.append(np.column_stack([np.full(len(at), number), at]))
+        shards.append(at[:, 0] // group.shard_rows + number * 2**32)
+    if not keys:
+        return np.zeros((0, 4), np.int64)
+    key, place, shard = np.concatenate(keys), np.concatenate(places), np.concatenate(shards)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    lowest, highest = np.full(len(first), 2**62), np.full(len(first), -1)
+    np.minimum.at(lowest, inverse, shard)
+    np.maximum.at(highest, inverse, shard)
+    return place[first[lowest != highest]].astype(np.int64)
+
+
+def compute_shared(
+    work: WorkArea, plan: BuildPlan, group: GroupPlan, embedder: Embedder, places: NDArray[np.int64]
+) -> int:
+    """Embed the inputs at ``places`` in pieces that are each committed; finished pieces stay.
+
+    Returns
+    -------
+    int
+        How many inputs were computed now.
+    """
+    folder = work.shared(group.pool)
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = known_vectors(work, group.pool)
+    done = 0
+    sources = {
+        i: WindowSource(work.inputs(plan.species[i].name)) for i in np.unique(places[:, 0]).tolist()
+    }
+    for start in range(0, len(places), PART):
+        codes = np.stack(
+            [
+                sources[s].bin_inputs(g, g + 1, embedder.spec.input_bp)[0, r, b]
+                for s, g, r, b in places[start : start + PART].tolist()
+            ]
+        )
+        digests = input_digests(codes, np.ones(len(codes), bool))
+        have = earlier(digests)[0] if earlier else np.zeros(len(codes), bool)
+        if have.all():
+            continue
+        fresh = in_batches(embedder, codes[~have], embedder.spec.outputs)
+        done += int((~have).sum())
+        _commit_npz(folder / f"{_piece_name(digests[~have])}.npz", digests[~have], fresh)
+    return done
+
+
+def _piece_name(digests: NDArray[np.uint8]) -> str:
+    import hashlib
+
+    return hashlib.sha256(digests.tobytes()).hexdigest()[:24]
+
+
+def _commit_npz(path: Path, digests: NDArray[np.uint8], vectors: dict[str, NDArray[Any]]) -> None:
+    partial = path.with_name(f".{path.stem}.partial.npz")
+    with np.errstate(over="ignore"):  # infinities are reported when the bin is written
+        stored = {f"output_{k}": v.astype("<f2") for k, v in vectors.items()}
+    np.savez(partial, digest=digests, **stored)
+    partial.replace(path)
+
+
+@lru_cache(maxsize=8)
+def _pool(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, NDArray[Any]]] | None:
+    digests, vectors = [], {}
+    for path in sorted(Path(folder).glob("[!.]*.npz")):
+        with np.load(path, allow_pickle=False) as piece:
+            digests.append(piece["digest"])
+            for key in piece.files:
+                if key.startswith("output_"):
+                    vectors.setdefault(key.removeprefix("output_"), []).append(piece[key])
+    if not digests:
+        return None
+    joined = np.concatenate(digests)
+    known = KnownBins.of(joined, np.ones(len(joined), bool))
+    return known, {name: np.concatenate(parts) for name, parts in vectors.items()}
+
+
+def known_vectors(work: WorkArea, pool_name: str) -> Lookup | None:
+    """Look-up over the pool of an embedder, or None if it is empty."""
+    folder = work.shared(pool_name)
+    stamp = tuple(sorted(p.name for p in folder.glob("[!.]*.npz"))) if folder.is_dir() else ()
+    pool = _pool(str(folder), stamp) if stamp else None
+    if pool is None:
+        return None
+    known, vectors = pool
+
+    def lookup(digests: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+        place = known.find(digests)
+        have = place >= 0
+        return have, {n: v[place[have]] for n, v in vectors.items()}
+
+    return lookup
+
+
+def pool_from_store(
+    work: WorkArea, pool_name: str, digests: NDArray[np.uint8], usable: NDArray[np.bool_],
+    vectors: dict[str, NDArray[Any]],
+) -> int:  # fmt: skip
+    """Put the vectors of an earlier store into the pool of an embedder.
+
+    Parameters
+    ----------
+    digests : uint8 array, shape (gene, region, bin, 16)
+    usable : bool array, shape (gene, region, bin)
+    vectors : by output, shape (gene, region, bin[, channel])
+    """
+    folder = work.shared(pool_name)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = KnownBins.of(digests, usable & digests.any(axis=-1))
+    if not len(known.place):
+        return 0
+    flat = digests.reshape(-1, DIGEST_BYTES)[known.place]
+    grid = digests.shape[:3]
+    picked = {
+        n: v.reshape(int(np.prod(grid)), *v.shape[3:])[known.place] for n, v in vectors.items()
+    }
+    _commit_npz(folder / f"{_piece_name(flat)}.npz", flat, picked)
+    return len(known.place)

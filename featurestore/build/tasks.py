@@ -1,0 +1,184 @@
+"""One task = one shard, whole, once. Importable functions of plain arguments: Dask sends names, never arrays."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from featurestore.build.compute import EmbeddedRange, embed_range
+from featurestore.build.plan import BuildPlan, GroupPlan, Task
+from featurestore.build.shared import known_vectors
+from featurestore.build.window_source import WindowSource
+from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import Embedder
+from featurestore.embedders.registry import make_embedder
+from featurestore.schema import BASES_CHUNK, Status
+from featurestore.sequence.iupac import N
+from featurestore.store.shard import WrittenFile, commit_file, crc32c, write_block, write_rows
+from featurestore.store.templates import ZSTD_LEVEL, chunk_path
+
+Written = dict[str, WrittenFile]
+
+
+@lru_cache(maxsize=4)
+def _plan(path: str, _stamp: int) -> BuildPlan:
+    return BuildPlan.load(Path(path))
+
+
+def load_plan(work: WorkArea) -> BuildPlan:
+    """The plan of a work area, read once per process and version."""
+    return _plan(str(work.plan), work.plan.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _source(folder: str, _stamp: int) -> WindowSource:
+    return WindowSource(Path(folder))
+
+
+def window_source(work: WorkArea, species: str) -> WindowSource:
+    """The windows of a species, opened once per process and version."""
+    folder = work.inputs(species)
+    return _source(str(folder), (folder / "windows.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _embedder(name: str, config: str, device: str | None) -> Embedder:
+    embedder = make_embedder(name, json.loads(config))
+    embedder.load(device)
+    return embedder
+
+
+def loaded_embedder(group: GroupPlan, device: str | None) -> Embedder:
+    """The embedder of a group, loaded once per process."""
+    return _embedder(group.name, json.dumps(dict(group.embedder), sort_keys=True), device)
+
+
+def run_task(
+    work_root: str, species: str, group: str, shard: int, device: str | None = None
+) -> dict[str, Any]:
+    """Compute and commit one shard, unless its marker says that it is done.
+
+    Returns
+    -------
+    dict of plain facts for the log: task, seconds, computed and reused bins, failures
+    """
+    work, task = WorkArea(Path(work_root)), Task(species, group, shard)
+    started = time.perf_counter()
+    plan = load_plan(work)
+    _, group_plan = plan.of(task)
+    key = group_plan.keys[shard]
+    if (marker := work.read_marker(task, key)) is not None:
+        return {"task": task.path, "seconds": 0.0, "again": True, **marker.facts}
+    files, facts = _KINDS[group_plan.kind](work, task, group_plan, device)
+    work.write_marker(task, key, files, facts)
+    return {"task": task.path, "seconds": time.perf_counter() - started, "again": False, **facts}
+
+
+def _relative(work: WorkArea, files: dict[Path, WrittenFile]) -> Written:
+    return {p.relative_to(work.store).as_posix(): f for p, f in files.items()}
+
+
+def _genome(
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+) -> tuple[Written, dict[str, Any]]:
+    code = np.load(work.inputs(task.species) / "code.npy", mmap_mode="r")
+    codec = numcodecs.Zstd(level=ZSTD_LEVEL)
+    files = {}
+    for chunk in range(*group.span(task.shard)):
+        piece = np.full(BASES_CHUNK, N, np.uint8)
+        own = code[chunk * BASES_CHUNK : (chunk + 1) * BASES_CHUNK]
+        piece[: len(own)] = own
+        packed = bytes(codec.encode(piece.tobytes()))
+        path = chunk_path(work.store, f"{task.species}/genome/code", (chunk,))
+        files[path] = commit_file(path, [packed, crc32c(packed)])
+    return _relative(work, files), {}
+
+
+def _sequence(
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+) -> tuple[Written, dict[str, Any]]:
+    source = window_source(work, task.species)
+    first, last = group.span(task.shard)
+    codes, padded = source.region_codes(first, last)
+    length = np.asarray(source.region_length[first:last])
+    status = np.full(length.shape, Status.OK, np.uint8)
+    status[(codes >= 4).all(axis=-1)] = Status.NO_SEQUENCE
+    status[length == 0] = Status.ABSENT
+    base, size = f"{task.species}/sequence", group.shard_rows
+
+    def block(name: str, values: Any, fill: Any) -> tuple[Path, WrittenFile]:
+        path = chunk_path(work.store, f"{base}/{name}", (task.shard, 0))
+        return path, write_block(path, values, size, fill)
+
+    rows = chunk_path(work.store, f"{base}/code", (task.shard, 0, 0))
+    files = {rows: write_rows(rows, codes, size)}
+    files |= dict([block("status", status, 0), block("padded", padded, 0)])
+    if source.ragged:
+        files |= dict([block("region_length", length.astype(np.int32), 0)])
+    facts = {"padded_genes": int((padded > 0).any(axis=1).sum()), "status": _count(status)}
+    return _relative(work, files), facts
+
+
+def _expression(
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+) -> tuple[Written, dict[str, Any]]:
+    value = np.load(work.inputs(task.species) / "expression.npy", mmap_mode="r")
+    first, last = group.span(task.shard)
+    path = chunk_path(work.store, f"{task.species}/expression/value", (task.shard, 0))
+    written = write_block(path, np.asarray(value[first:last]), group.shard_rows, np.float32(np.nan))
+    return _relative(work, {path: written}), {}
+
+
+def _embed(
+    work: WorkArea, task: Task, group: GroupPlan, device: str | None
+) -> tuple[Written, dict[str, Any]]:
+    source = window_source(work, task.species)
+    embedder = loaded_embedder(group, device)
+    known = known_vectors(work, group.pool) if embedder.spec.costly else None
+    result = embed_range(embedder, source, *group.span(task.shard), known)
+    facts = {
+        "computed": result.computed, "reused": result.reused, "status": _count(result.status),
+        "failures": result.failures,
+    }  # fmt: skip
+    return _relative(work, _write_embedded(work, task, group, source, result)), facts
+
+
+def _write_embedded(
+    work: WorkArea, task: Task, group: GroupPlan, source: WindowSource, result: EmbeddedRange
+) -> dict[Path, WrittenFile]:
+    base, size = f"{task.species}/{group.name}", group.shard_rows
+    files = {}
+    for name, values in result.outputs.items():
+        path = chunk_path(work.store, f"{base}/{name}", (task.shard, *(0,) * (values.ndim - 1)))
+        files[path] = write_rows(path, values, size)
+    blocks: list[tuple[str, Any, Any]] = [
+        ("status", result.status, 0),
+        ("input_digest", result.digest, 0),
+    ]
+    if source.ragged:
+        blocks.append(("bin_valid", result.valid, False))
+    for name, values, fill in blocks:
+        path = chunk_path(work.store, f"{base}/{name}", (task.shard, *(0,) * (values.ndim - 1)))
+        files[path] = write_block(path, values, size, fill)
+    return files
+
+
+def _count(status: Any) -> dict[str, int]:
+    return {s.name.lower(): int((status == s).sum()) for s in Status if (status == s).any()}
+
+
+_KINDS: dict[
+    str, Callable[[WorkArea, Task, GroupPlan, str | None], tuple[Written, dict[str, Any]]]
+] = {
+    "genome": _genome,
+    "sequence": _sequence,
+    "expression": _expression,
+    "embedder": _embed,
+}

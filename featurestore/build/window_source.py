@@ -1,0 +1,150 @@
+"""Cuts the windows of a species from what the plan laid down in the work area, by range of genes.
+
+The arrays are memory-mapped, so any number of threads or processes share one copy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.inputs.model import Region, SpeciesData
+from featurestore.sequence.iupac import N
+from featurestore.sequence.windows import bin_count, cut_window, window_span
+
+
+def lay_down(folder: Path, data: SpeciesData, bin_bp: int) -> None:
+    """Write what :class:`WindowSource` reads: genome or sequences, and where the windows lie."""
+    folder.mkdir(parents=True, exist_ok=True)
+    n = len(data.gene)
+    arrays: dict[str, NDArray[Any]] = {"strand": data.strand}
+    if data.kind == "genome" and data.genome is not None:
+        order = {name: i for i, name in enumerate(data.genome.contig_id)}
+        contig = np.array([order[c] for c in data.contig], np.int64) if n else np.zeros(0, np.int64)
+        arrays |= {
+            "code": data.genome.code,
+            "contig_start": data.genome.contig_start[contig],
+            "contig_length": data.genome.contig_length[contig],
+            "anchor": np.stack(
+                [data.tss if r.anchor == "tss" else data.tts for r in data.regions], axis=1
+            ),
+            "region_length": np.tile(np.array([r.length for r in data.regions], np.int32), (n, 1)),
+        }
+    elif (
+        data.kind == "sequences" and data.region_code is not None and data.region_length is not None
+    ):
+        arrays |= {"region_code": data.region_code, "region_length": data.region_length}
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values)
+    settings = {"kind": data.kind, "bin": bin_bp, "regions": [asdict(r) for r in data.regions]}
+    (folder / "windows.json").write_text(json.dumps(settings))
+
+
+class WindowSource:
+    """Windows of one species.
+
+    Attributes
+    ----------
+    regions : list of Region
+    bin_bp : int
+    region_length : int32 array, shape (gene, region)
+        0 where the gene lacks the region.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        settings = json.loads((folder / "windows.json").read_text())
+        self.regions = [Region(**r) for r in settings["regions"]]
+        self.bin_bp: int = settings["bin"]
+        self.from_genome = settings["kind"] == "genome"
+        self._array = {p.stem: np.load(p, mmap_mode="r") for p in folder.glob("*.npy")}
+        self.region_length: NDArray[np.int32] = self._array["region_length"]
+
+    @property
+    def genes(self) -> int:
+        """Number of genes."""
+        return len(self.region_length)
+
+    @property
+    def positions(self) -> int:
+        """Length of the longest region."""
+        return max(r.length for r in self.regions)
+
+    @property
+    def bins(self) -> int:
+        """Most bins of any region."""
+        return max(bin_count(r.length, self.bin_bp) for r in self.regions)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether any region of any gene is shorter than the longest."""
+        return bool((self.region_length != self.positions).any())
+
+    def _window(
+        self, gene: int, region: int, flank: int, length: int
+    ) -> tuple[NDArray[np.uint8], int]:
+        """Bases from ``flank`` before the region's start, ``length`` in all, and bases off the contig."""
+        if not self.from_genome:
+            codes = np.full(length, N, np.uint8)
+            own = self._array["region_code"][gene, region, : self.region_length[gene, region]][
+                : length - flank
+            ]
+            codes[flank : flank + len(own)] = own
+            return codes, 0
+        settings, strand = self.regions[region], int(self._array["strand"][gene])
+        start = int(self._array["contig_start"][gene])
+        contig = self._array["code"][start : start + int(self._array["contig_length"][gene])]
+        low, high = window_span(
+            int(self._array["anchor"][gene, region]), strand, settings.upstream + flank,
+            length - flank - settings.upstream,
+        )  # fmt: skip
+        return cut_window(contig, low, high, strand)
+
+    def region_codes(self, first: int, last: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Bases of the regions of genes ``first`` … ``last`` − 1.
+
+        Returns
+        -------
+        codes : uint8 array, shape (gene, region, position), padded with N
+        padded : int32 array, shape (gene, region), bases that lie off the contig
+        """
+        codes = np.full((last - first, len(self.regions), self.positions), N, np.uint8)
+        padded = np.zeros(codes.shape[:2], np.int32)
+        for i, gene in enumerate(range(first, last)):
+            for j in range(len(self.regions)):
+                length = int(self.region_length[gene, j])
+                codes[i, j, :length], padded[i, j] = self._window(gene, j, 0, length)
+        return codes, padded
+
+    def bin_inputs(self, first: int, last: int, input_bp: int | None) -> NDArray[np.uint8]:
+        """Model input of every bin, shape (gene, region, bin, input_bp).
+
+        With ``input_bp`` None an input is the bin's own bases, N beyond the region's end; else a
+        window of that length centred on the bin, with the genome's bases as context (N where
+        there are none).
+        """
+        length = self.bins * self.bin_bp
+        if input_bp is None:
+            codes = np.full((last - first, len(self.regions), length), N, np.uint8)
+            own, _ = self.region_codes(first, last)
+            codes[..., : own.shape[-1]] = own
+            return codes.reshape(*codes.shape[:2], self.bins, self.bin_bp)
+        flank = (input_bp - self.bin_bp) // 2
+        total = (self.bins - 1) * self.bin_bp + input_bp
+        out = np.empty((last - first, len(self.regions), self.bins, input_bp), np.uint8)
+        for i, gene in enumerate(range(first, last)):
+            for j in range(len(self.regions)):
+                wide, _ = self._window(gene, j, flank, total)
+                view = np.lib.stride_tricks.sliding_window_view(wide, input_bp)
+                out[i, j] = view[:: self.bin_bp][: self.bins]
+        return out
+
+    def ranges(self, size: int) -> Iterator[tuple[int, int]]:
+        """Gene ranges of the shards."""
+        for first in range(0, self.genes, size):
+            yield first, min(first + size, self.genes)

@@ -1,0 +1,91 @@
+"""The work area of a build, beside the store: inputs, finished shards, markers.
+
+store.zarr.build/
+  lock  plan.json
+  inputs/<species>/     windows and bases, memory-mapped by the tasks
+  shared/<embedder>/    vectors of inputs that several shards need
+  store/                the store under construction, shard by shard
+  done/<species>/<group>/<shard>.json   written last: the shard is whole
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featurestore.build.plan import Task
+from featurestore.store.shard import WrittenFile, commit_file
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a finished shard says of itself."""
+
+    key: str
+    files: dict[str, WrittenFile]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WorkArea:
+    """Paths of one work area."""
+
+    root: Path
+
+    @classmethod
+    def beside(cls, store: Path) -> WorkArea:
+        """The work area of a store."""
+        return cls(store.with_name(store.name + ".build"))
+
+    @property
+    def plan(self) -> Path:
+        """The plan."""
+        return self.root / "plan.json"
+
+    @property
+    def store(self) -> Path:
+        """The store under construction."""
+        return self.root / "store"
+
+    def inputs(self, species: str) -> Path:
+        """Windows and bases of a species."""
+        return self.root / "inputs" / species
+
+    def shared(self, embedder: str) -> Path:
+        """Vectors that several shards need."""
+        return self.root / "shared" / embedder
+
+    def marker_path(self, task: Task) -> Path:
+        """Marker of a shard."""
+        return self.root / "done" / task.species / task.group / f"{task.shard}.json"
+
+    def write_marker(
+        self, task: Task, key: str, files: Mapping[str, WrittenFile], facts: Mapping[str, Any]
+    ) -> None:
+        """Commit the marker: from here on the shard is done."""
+        body = {
+            "key": key,
+            "files": {p: [f.size, f.sha256] for p, f in sorted(files.items())},
+            "facts": dict(facts),
+        }
+        commit_file(self.marker_path(task), [json.dumps(body).encode()])
+
+    def read_marker(self, task: Task, key: str) -> Marker | None:
+        """The marker of a finished shard, or None if it is not done, or done for other inputs."""
+        try:
+            body = json.loads(self.marker_path(task).read_bytes())
+            files = {p: WrittenFile(int(size), sha) for p, (size, sha) in body["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # no marker, or one that says nothing: the shard is computed again
+        if body.get("key") != key:
+            return None
+        for path, file in files.items():
+            try:
+                if (self.store / path).stat().st_size != file.size:
+                    return None
+            except FileNotFoundError:
+                return None
+        return Marker(key, files, body.get("facts", {}))

@@ -1,0 +1,176 @@
+"""``fs ls``, ``fs info``, ``fs verify``, ``fs repair``, ``fs embedders``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featurestore.cli.common import echo_json, json_option
+from featurestore.errors import DamagedStoreError
+
+_store = click.argument("store", type=click.Path(path_type=Path))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    from featurestore.store.reader import open_store
+
+    store = open_store(path)
+    rows = []
+    for species in store.species:
+        genes = store.stored(species, "gene").shape[0]
+        for name in store.embedders(species) or [""]:
+            group = "sequence" if name == "onehot" else name
+            array = (
+                "code"
+                if name == "onehot"
+                else next(iter(store.embedder_attrs(species, name)["outputs"]), "")
+                if name
+                else ""
+            )
+            stored = store.stored(species, f"{group}/{array}") if name else None
+            prefix = f"{species}/{group}/"
+            size = (
+                sum(f.size for p, f in store.manifest.files.items() if p.startswith(prefix))
+                if name
+                else 0
+            )
+            rows.append(
+                {
+                    "species": species, "genes": genes, "embedder": name, "array": f"{group}/{array}" if name else "",
+                    "shape": list(stored.shape) if stored else [], "dims": list(stored.dims) if stored else [],
+                    "dtype": str(stored.dtype) if stored else "", "bytes": size,
+                }
+            )  # fmt: skip
+    return {
+        "store": str(path), "digest": store.digest, "dataset_digest": store.dataset_digest,
+        "schema_version": store.attrs["meristem"]["schema_version"], "simulated": store.attrs["meristem"]["simulated"],
+        "files": len(store.manifest.files) + 1, "bytes": sum(f.size for f in store.manifest.files.values()),
+        "groups": rows,
+    }  # fmt: skip
+
+
+@click.command()
+@_store
+@json_option
+def ls(store: Path, as_json: bool) -> None:
+    """List species and embedders of STORE."""
+    facts = _facts(store)
+    if as_json:
+        echo_json(facts)
+        return
+    for row in facts["groups"]:
+        shape = " × ".join(f"{n:,} {d}" for n, d in zip(row["shape"], row["dims"], strict=True))
+        click.echo(
+            f"{row['species']:<28} {row['embedder']:<14} {shape}  {row['dtype']}  {row['bytes'] / 1e6:,.1f} MB"
+        )
+
+
+@click.command()
+@_store
+@json_option
+def info(store: Path, as_json: bool) -> None:
+    """Tell all that STORE knows of itself: funnel, notes, embedders, digests."""
+    from featurestore.build.funnel import describe
+    from featurestore.store.reader import open_store
+
+    facts = _facts(store)
+    opened = open_store(store)
+    facts["species"] = {
+        s: {
+            "funnel": opened.funnel(s),
+            "notes": opened.notes(s),
+            "samples": opened.meta(s, "expression/value")["shape"][1]
+            if opened.has(s, "expression/value")
+            else 0,
+            "embedders": {e: opened.embedder_attrs(s, e) for e in opened.embedders(s)},
+        }
+        for s in opened.species
+    }
+    if as_json:
+        echo_json(facts)
+        return
+    simulated = "  (SIMULATED data)" if facts["simulated"] else ""
+    click.echo(
+        f"{store}: schema {facts['schema_version']}, {facts['files']} files, {facts['bytes'] / 1e6:,.1f} MB{simulated}"
+    )
+    click.echo(f"digest {facts['digest']}\ndata set {facts['dataset_digest']}")
+    for name, one in facts["species"].items():
+        click.echo(f"\n{name}: {describe(one['funnel'])}; {one['samples']} samples")
+        for note in one["notes"]:
+            click.echo(f"  {note}")
+        for embedder, attrs in one["embedders"].items():
+            seen = ", ".join(attrs["pretraining_species"]) or "none"
+            click.echo(
+                f"  {embedder}: {attrs['type']} {attrs.get('checkpoint', '')} (pre-trained on: {seen})"
+            )
+
+
+@click.command()
+@_store
+@click.option(
+    "--recompute",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Fraction of genes to compute again.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which genes that is.")
+@json_option
+def verify(store: Path, recompute: float, seed: int, as_json: bool) -> None:
+    """Check structure, checksums and completeness of STORE; exit 3 if anything is wrong."""
+    from featurestore.store.verify import verify as run
+
+    result = run(store, recompute=recompute, seed=seed)
+    if as_json:
+        echo_json({**asdict(result), "intact": result.intact})
+    else:
+        for finding in result.findings:
+            click.echo(f"{finding.file}: {finding.what}")
+        again = f", {result.recomputed} genes computed again" if recompute else ""
+        click.echo(
+            f"{result.files} files, {result.bytes / 1e6:,.1f} MB{again}: {'intact' if result.intact else 'DAMAGED'}"
+        )
+    if not result.intact:
+        raise DamagedStoreError(
+            f"{store}: {len(result.findings)} finding(s). Run 'fs repair {store}', then 'fs build' again: only what "
+            "is damaged is computed anew."
+        )
+
+
+@click.command()
+@_store
+@json_option
+def repair(store: Path, as_json: bool) -> None:
+    """Remove damaged files of STORE, so that the next build makes them anew."""
+    from featurestore.store.verify import repair as run
+
+    removed = run(store)
+    if as_json:
+        echo_json([asdict(f) for f in removed])
+        return
+    for finding in removed:
+        click.echo(f"removed {finding.file}: {finding.what}")
+    click.echo(
+        f"{len(removed)} removed; now run: fs build DATASET --store {store}"
+        if removed
+        else "intact; nothing to repair"
+    )
+
+
+@click.command()
+@json_option
+def embedders(as_json: bool) -> None:
+    """List embedder types, and why one is unavailable."""
+    from featurestore.embedders.registry import list_embedders
+
+    rows = list_embedders()
+    if as_json:
+        echo_json([asdict(r) for r in rows])
+        return
+    for row in rows:
+        state = row.summary if row.available else f"unavailable: {row.reason}"
+        settings = ", ".join(f"{k} = {v}" for k, v in row.parameters.items())
+        click.echo(f"{row.type:<16} {state}" + (f"  [{settings}]" if settings else ""))

@@ -1,0 +1,77 @@
+"""``fs init`` and ``fs families``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from featurestore.cli.common import echo_json, json_option
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulator.")
+@click.option(
+    "--genes",
+    type=click.IntRange(min=20),
+    default=600,
+    show_default=True,
+    help="Genes of each species.",
+)
+@click.option(
+    "--lines", type=click.IntRange(min=0), default=24, show_default=True, help="Mutant lines."
+)
+@click.option("--overwrite", is_flag=True, help="Write into a folder that is not empty.")
+@json_option
+def init(folder: Path, seed: int, genes: int, lines: int, overwrite: bool, as_json: bool) -> None:
+    """Write a commented dataset.toml and the SIMULATED two-species sample into FOLDER, truth beside it."""
+    from dataclasses import asdict
+
+    from featurestore.sample import write_sample
+
+    summary = write_sample(folder, seed=seed, genes=genes, lines=lines, overwrite=overwrite)
+    if as_json:
+        echo_json(asdict(summary))
+        return
+    click.echo(
+        f"{folder}: a SIMULATED sample of two species, {genes} genes each, seed {seed}; its truth is in {folder / 'truth'}"
+    )
+    click.echo(f"next: fs build {folder / 'dataset.toml'} --store {folder / 'store.zarr'}")
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Table gene, family to write.",
+)
+@click.option(
+    "--identity",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Least protein identity.",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least coverage of both proteins.",
+)
+@json_option
+def families(dataset: Path, out: Path, identity: float, coverage: float, as_json: bool) -> None:
+    """Make gene families jointly over all species of DATASET with MMseqs2, from their proteins."""
+    from dataclasses import asdict
+
+    from featurestore.cli.build import dataset_file
+    from featurestore.inputs.orthology import make_families
+
+    summary = make_families(dataset_file(dataset), out, identity=identity, coverage=coverage)
+    if as_json:
+        echo_json(asdict(summary))
+    else:
+        click.echo(str(summary))

@@ -1,0 +1,142 @@
+"""Reads the arrays of a store by their layout, every byte verified: rows, blocks, one-chunk arrays.
+
+Array metadata comes from the store's ``zarr.json``; an array that is not laid out the way our
+writer lays them out (compressed, foreign) is read through zarr-python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from featurestore.store.checked import CheckedStore
+from featurestore.store.shard import read_block, read_rows
+from featurestore.store.templates import chunk_path
+
+_PLAIN = [{"name": "bytes"}, {"name": "crc32c"}]
+
+
+def _names(codecs: list[Mapping[str, Any]]) -> list[dict[str, str]]:
+    return [{"name": str(c["name"])} for c in codecs]
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """One array on disk, nothing read yet.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    path : str
+        Path of the array within it.
+    metadata : mapping
+        Its ``zarr.json``.
+    checked : CheckedStore
+    """
+
+    root: Path
+    path: str
+    metadata: Mapping[str, Any]
+    checked: CheckedStore
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+        return tuple(self.metadata["shape"])
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dimensions."""
+        return tuple(self.metadata["dimension_names"])
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Little-endian numpy dtype (StringDType for text)."""
+        name = self.metadata["data_type"]
+        if name == "string":
+            return np.dtypes.StringDType()
+        return np.dtype(name).newbyteorder("<")
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """Shape of a file's content: shard or chunk."""
+        return tuple(self.metadata["chunk_grid"]["configuration"]["chunk_shape"])
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes."""
+        attributes: Mapping[str, Any] = self.metadata.get("attributes", {})
+        return attributes
+
+    @cached_property
+    def layout(self) -> str:
+        """``rows``, ``block`` or ``other``."""
+        codecs = self.metadata["codecs"]
+        split_on_rows_only = self.chunk[1:] == tuple(max(n, 1) for n in self.shape[1:])
+        if self.dtype.kind == "T" or not split_on_rows_only:
+            return "other"
+        if _names(codecs) == _PLAIN:
+            return "block"
+        if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
+            inner = codecs[0]["configuration"]
+            regular = (
+                tuple(inner["chunk_shape"]) == (1, *self.chunk[1:])
+                and inner["index_location"] == "end"
+            )
+            if (
+                regular
+                and _names(inner["codecs"]) == _PLAIN
+                and _names(inner["index_codecs"]) == _PLAIN
+            ):
+                return "rows"
+        return "other"
+
+    def file(self, shard: int) -> Path:
+        """File of one shard or chunk along the first axis."""
+        return chunk_path(self.root, self.path, (shard, *(0,) * (len(self.shape) - 1)))
+
+    def read(self) -> NDArray[Any]:
+        """The whole array, a new one."""
+        if self.layout == "other" or not self.shape or self.shape[0] == 0:
+            return self._through_zarr()
+        return self.take(np.arange(self.shape[0], dtype=np.int64))
+
+    def _through_zarr(self) -> NDArray[Any]:
+        array = zarr.open_array(self.checked, path=self.path, mode="r")
+        return np.asarray(array[...])
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows in the order asked for: a new C-contiguous array, shape (len(rows), …).
+
+        Raises
+        ------
+        IndexError
+            If a row lies outside the array.
+        DamagedStoreError
+            If what is read is missing, short or fails its checksum.
+        """
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
+            raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.shape[0]}")
+        if self.layout == "other":
+            return np.ascontiguousarray(self._through_zarr()[rows])
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        size = self.chunk[0]
+        shard_of = rows // size
+        for shard in np.unique(shard_of).tolist():
+            where = np.flatnonzero(shard_of == shard).astype(np.int64)
+            local = rows[where] - shard * size
+            if self.layout == "block":
+                out[where] = read_block(self.file(shard), self.dtype, self.chunk)[local]
+            else:
+                held = min(size, self.shape[0] - shard * size)
+                read_rows(self.file(shard), local, held, size, out, where)
+        return out

@@ -1,0 +1,91 @@
+"""The manifest: size and sha256 of every file of a store, so that any flipped bit is found.
+
+``manifest.json`` at the root. Its text is canonical (sorted keys, one form) and ends in the
+sha256 of everything before, so a change in the manifest itself is found too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from featurestore.errors import DamagedStoreError
+from featurestore.store.shard import WrittenFile, commit_file
+
+MANIFEST: Final = "manifest.json"
+
+
+def hash_file(path: Path) -> WrittenFile:
+    """Size and sha256 of a file, streamed."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    return WrittenFile(size, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Files by path within the store (``/`` separated), and the digest of the whole."""
+
+    files: dict[str, WrittenFile]
+    keys: dict[str, str]
+    """Shard path to the digest of everything its values follow from; equal keys, equal bytes."""
+
+    def text(self) -> bytes:
+        """Canonical bytes."""
+        body = {
+            "files": {p: [f.size, f.sha256] for p, f in sorted(self.files.items())},
+            "keys": dict(sorted(self.keys.items())),
+            "manifest_version": 1,
+        }
+        core = json.dumps(body, sort_keys=True, indent=0, ensure_ascii=True).encode()
+        return core + b"\n" + hashlib.sha256(core).hexdigest().encode() + b"\n"
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the canonical bytes: the identity of the store's content."""
+        return hashlib.sha256(self.text()).hexdigest()
+
+    def write(self, root: Path) -> None:
+        """Commit the manifest of the store at ``root``."""
+        commit_file(root / MANIFEST, [self.text()])
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check the manifest of a store.
+
+    Raises
+    ------
+    DamagedStoreError
+        If it is missing, or is not byte for byte what was written.
+    """
+    path = root / MANIFEST
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedStoreError(
+            f"{path}: missing, so nothing in the store can be trusted. Run 'fs build' again: it checks and "
+            "completes what is there."
+        ) from error
+    core, _, tail = raw.rstrip(b"\n").rpartition(b"\n")
+    intact = hashlib.sha256(core).hexdigest().encode() == tail
+    try:
+        body = json.loads(core) if intact else None
+        manifest = body and Manifest(
+            {p: WrittenFile(int(size), sha) for p, (size, sha) in body["files"].items()},
+            dict(body["keys"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        manifest = None
+    if not manifest or manifest.text() != raw:
+        raise DamagedStoreError(
+            f"{path}: its bytes are not those that were written. Run 'fs repair STORE' to rebuild it from "
+            "the checksums of the store, then 'fs verify STORE'."
+        )
+    return manifest

@@ -1,0 +1,355 @@
+"""Opens a store: genes, expression, features. Nothing is read until it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import (
+    DamagedStoreError,
+    SchemaVersionError,
+    StoreNotFoundError,
+    unknown_name,
+)
+from featurestore.schema import SCHEMA_VERSION, Status
+from featurestore.store.arrays import StoredArray
+from featurestore.store.checked import CheckedStore
+from featurestore.store.manifest import hash_file, read_manifest
+from featurestore.store.shard import damaged
+from featurestore.store.source import StoreSource
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Text = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class GeneTable:
+    """Genes of a species in store order; arrays of shape (gene,), see ``docs/format.md``."""
+
+    gene: Text
+    locus: Text
+    contig: Text
+    strand: NDArray[np.int8]
+    tss: NDArray[np.int64]
+    tts: NDArray[np.int64]
+    family: Text
+    fold: Text | None
+
+
+class ExpressionView:
+    """Expression of a species; ``value`` (gene, sample) float32 is read when first asked for."""
+
+    def __init__(self, store: Store, species: str) -> None:
+        self._store, self._species = store, species
+        self.unit = str(store.meta(species, "expression/value")["attributes"]["unit"])
+
+    def _optional(self, name: str) -> Text | None:
+        return self._store.optional_text(self._species, f"expression/{name}")
+
+    @cached_property
+    def value(self) -> NDArray[np.float32]:
+        """Values as given, NaN where missing."""
+        return self._store.array(self._species, "expression/value")
+
+    @cached_property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Whether a gene has a row in the table, shape (gene,)."""
+        return self._store.array(self._species, "expression/labelled")
+
+    @cached_property
+    def sample(self) -> Text:
+        """Samples."""
+        return self._store.text(self._species, "expression/sample")
+
+    @cached_property
+    def tissue(self) -> Text | None:
+        """Tissue of each sample."""
+        return self._optional("tissue")
+
+    @cached_property
+    def genotype(self) -> Text | None:
+        """Genotype of each sample."""
+        return self._optional("genotype")
+
+    @cached_property
+    def line(self) -> Text | None:
+        """Line of each sample."""
+        return self._optional("line")
+
+    @cached_property
+    def control(self) -> Text | None:
+        """``1`` for control samples."""
+        return self._optional("control")
+
+
+class SpeciesView:
+    """One species of a store: ``view["kmer"]`` is an ``xarray.Dataset``, lazily read."""
+
+    def __init__(self, store: Store, species: str) -> None:
+        self._store, self.species = store, species
+
+    def __getitem__(self, group: str) -> xr.Dataset:
+        name = "sequence" if group == "onehot" else group
+        known = self._store.groups(self.species)
+        if name not in known:
+            raise unknown_name(f"group of {self.species}", group, [*known, "onehot"])
+        return self._store.tree[f"{self.species}/{name}"].to_dataset(inherit=True)
+
+    @property
+    def genes(self) -> xr.Dataset:
+        """Genes and their coordinates."""
+        return self._store.tree[self.species].to_dataset()
+
+
+class Store:
+    """A store on disk, opened for reading.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    StoreNotFoundError, DamagedStoreError, SchemaVersionError
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_dir() or not (
+            (path / "zarr.json").exists() or (path / "manifest.json").exists()
+        ):
+            raise StoreNotFoundError(
+                f"{path}: no store here. Build one with: fs build DATASET --store {path}"
+            )
+        self.manifest = read_manifest(path)
+        expected = self.manifest.files.get("zarr.json")
+        root = path / "zarr.json"
+        if not root.exists():
+            raise damaged(root, "it is missing")
+        if expected is None or hash_file(root) != expected:
+            raise damaged(root, "its bytes are not those that were written")
+        body = json.loads(root.read_bytes())
+        self._metadata: dict[str, Any] = body["consolidated_metadata"]["metadata"]
+        self.attrs: dict[str, Any] = body["attributes"]
+        self._check_version()
+        self._checked = CheckedStore(path, manifest=self.manifest)
+
+    def _check_version(self) -> None:
+        found = str(self.attrs.get("meristem", {}).get("schema_version", "unknown"))
+        if found.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            newer = found > SCHEMA_VERSION
+            mend = (
+                "pip install --upgrade meristem"
+                if newer
+                else "build it again with this version: fs build DATASET"
+            )
+            raise SchemaVersionError(
+                f"{self.path}: schema version {found}, this version reads {SCHEMA_VERSION}. Mend: {mend}"
+            )
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the manifest: the identity of everything in the store."""
+        return self.manifest.digest
+
+    @property
+    def dataset_digest(self) -> str:
+        """Digest of the inputs and regions it was built from, whatever was embedded."""
+        return str(self.attrs["meristem"]["dataset_digest"])
+
+    @property
+    def species(self) -> list[str]:
+        """Species, in the order of the data set."""
+        return list(self.attrs["meristem"]["species"])
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """The whole store as xarray sees it, lazily read, every file held against the manifest."""
+        import xarray as xr
+
+        return xr.open_datatree(self._checked, engine="zarr", chunks=None, consolidated=True)  # type: ignore[arg-type]
+
+    def __getitem__(self, species: str) -> SpeciesView:
+        return SpeciesView(self, self._known(species))
+
+    def _known(self, species: str) -> str:
+        if species not in self.species:
+            raise unknown_name("species", species, self.species)
+        return species
+
+    def meta(self, species: str, path: str) -> Mapping[str, Any]:
+        """``zarr.json`` of a group or array below a species."""
+        full = f"{self._known(species)}/{path}" if path else species
+        if full not in self._metadata:
+            raise unknown_name(f"array of {species}", path, self._paths(species))
+        found: Mapping[str, Any] = self._metadata[full]
+        return found
+
+    def _paths(self, species: str) -> list[str]:
+        start = f"{species}/"
+        return [p.removeprefix(start) for p in self._metadata if p.startswith(start)]
+
+    def has(self, species: str, path: str) -> bool:
+        """Whether a group or array is there."""
+        return f"{species}/{path}" in self._metadata
+
+    def groups(self, species: str) -> list[str]:
+        """Groups of a species."""
+        self._known(species)
+        return sorted(
+            p
+            for p in self._paths(species)
+            if "/" not in p and self._metadata[f"{species}/{p}"]["node_type"] == "group"
+        )
+
+    def stored(self, species: str, path: str) -> StoredArray:
+        """One array, nothing read."""
+        return StoredArray(self.path, f"{species}/{path}", self.meta(species, path), self._checked)
+
+    def array(self, species: str, path: str) -> NDArray[Any]:
+        """One array, read whole and verified."""
+        return self.stored(species, path).read()
+
+    def text(self, species: str, path: str) -> Text:
+        """One string array."""
+        return np.array(self.array(species, path).tolist(), np.str_)
+
+    def optional_text(self, species: str, path: str) -> Text | None:
+        """One string array, or None where it is not there."""
+        return self.text(species, path) if self.has(species, path) else None
+
+    def genes(self, species: str) -> GeneTable:
+        """Genes of a species with their coordinates."""
+        gene, contig, family = (
+            self.text(self._known(species), n) for n in ("gene", "contig", "family")
+        )
+        locus = self.optional_text(species, "locus")
+        return GeneTable(
+            gene, gene if locus is None else locus, contig,
+            *(self.array(species, n) for n in ("strand", "tss", "tts")), family,
+            self.optional_text(species, "fold"),
+        )  # fmt: skip
+
+    def expression(self, species: str) -> ExpressionView | None:
+        """Expression, or None where the data set has none."""
+        return (
+            ExpressionView(self, species)
+            if self.has(self._known(species), "expression/value")
+            else None
+        )
+
+    def embedders(self, species: str) -> list[str]:
+        """Embedders of a species, ``onehot`` first where there is sequence."""
+        known = [g for g in self.groups(species) if self.has(species, f"{g}/input_digest")]
+        return (["onehot"] if self.has(species, "sequence/code") else []) + known
+
+    def embedder_attrs(self, species: str, name: str) -> dict[str, Any]:
+        """Everything that decides the values of an embedder: checkpoint, digest, licence, species seen …"""
+        if name == "onehot":
+            return {"name": "onehot", "type": "onehot", "pretraining_species": [], "outputs": {}}
+        self._embedder(species, name)
+        found: dict[str, Any] = dict(self.meta(species, name)["attributes"]["meristem"]["embedder"])
+        return found
+
+    def _embedder(self, species: str, name: str) -> str:
+        if name not in self.embedders(species):
+            raise unknown_name(f"embedder of {species}", name, self.embedders(species))
+        return name
+
+    def _resolve(self, species: str, feature: str) -> tuple[str, str]:
+        """Group and array of a feature ``group[.array]``."""
+        group, _, array = feature.partition(".")
+        if self._embedder(species, group) == "onehot":
+            return "sequence", "code"
+        outputs = list(self.embedder_attrs(species, group)["outputs"])
+        name = array or ("embedding" if "embedding" in outputs else outputs[0])
+        if name not in outputs:
+            raise unknown_name(f"array of embedder {group!r}", name, outputs)
+        return group, name
+
+    def feature_source(self, species: str, feature: str) -> StoreSource:
+        """Rows of one feature, readable by row number (a ``learners.batch.BlockSource``)."""
+        group, name = self._resolve(species, feature)
+        return StoreSource(self, species, group, name)
+
+    def status(self, species: str, feature: str) -> NDArray[np.uint8]:
+        """State of each region of each gene, shape (gene, region)."""
+        return self.array(species, f"{self._resolve(species, feature)[0]}/status")
+
+    def feature_status(self, species: str, feature: str) -> NDArray[np.bool_]:
+        """Whether a gene may be used: every region ok or absent, one at least ok. Shape (gene,)."""
+        status = self.status(species, feature)
+        usable = (status == Status.OK) | (status == Status.ABSENT)
+        result: NDArray[np.bool_] = usable.all(axis=1) & (status == Status.OK).any(axis=1)
+        return result
+
+    def feature_status_reason(self, species: str, feature: str) -> list[str]:
+        """Why a gene may not be used, empty where it may."""
+        status, names = (
+            self.status(species, feature),
+            self.text(species, "sequence/region").tolist(),
+        )
+        fine = self.feature_status(species, feature)
+        return [
+            ""
+            if ok
+            else "; ".join(
+                f"{n}: {Status(int(s)).name.lower()}" for n, s in zip(names, row, strict=True) if s
+            )
+            for ok, row in zip(fine.tolist(), status, strict=True)
+        ]
+
+    def funnel(self, species: str) -> list[dict[str, Any]]:
+        """Genes by stage: annotated, windowed, embedded, labelled, each with what was lost and why."""
+        found: list[dict[str, Any]] = self.meta(species, "")["attributes"]["meristem"]["funnel"]
+        return found
+
+    def notes(self, species: str) -> list[str]:
+        """What the data set's readers had to say."""
+        found: list[str] = self.meta(species, "")["attributes"]["meristem"]["notes"]
+        return found
+
+    def rows(self, species: str, genes: Sequence[str]) -> NDArray[np.int64]:
+        """Row of each gene, in the order asked for."""
+        names = self.array(species, "gene").tolist()
+        place = {g: i for i, g in enumerate(names)}
+        missing = [g for g in genes if g not in place]
+        if missing:
+            raise unknown_name(f"gene of {species}", missing[0], names)
+        return np.array([place[g] for g in genes], np.int64)
+
+    def features(
+        self, species: str, feature: str, genes: Sequence[str] | None = None
+    ) -> NDArray[Any]:
+        """Values of one feature: the fast path.
+
+        Parameters
+        ----------
+        feature : str
+            ``group[.array]``, e.g. ``kmer``, ``a2z.accessibility``; ``onehot`` gives the codes.
+        genes : sequence of str, optional
+            In the order wanted; default all, in store order.
+
+        Returns
+        -------
+        array, shape (gene, region, bin[, channel]), stored dtype, C-contiguous, always a new one
+        """
+        stored = self.stored(species, "/".join(self._resolve(species, feature)))
+        return stored.read() if genes is None else stored.take(self.rows(species, genes))
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a store; no array is read."""
+    store = Store(Path(path))
+    if not isinstance(store.attrs.get("meristem"), dict):
+        raise DamagedStoreError(f"{path}: a Zarr hierarchy, but not one of this project")
+    return store

@@ -1,0 +1,68 @@
+"""Rows of a stored feature, as learners read them (the interface ``learners.batch.BlockSource``)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.schema import Status
+
+if TYPE_CHECKING:
+    from featurestore.store.reader import Store
+
+
+class StoreSource:
+    """One feature of one species, nothing in memory.
+
+    ``kind`` is ``codes`` (region, position) for the sequence, else ``bins`` (region, bin,
+    channel). Regions that a gene lacks read zeros; a gene with any other status but ok is the
+    caller's to leave out (``Store.feature_status``).
+    """
+
+    def __init__(self, store: Store, species: str, group: str, name: str) -> None:
+        self._store, self._species, self._group, self._name = store, species, group, name
+        self._stored = store.stored(species, f"{group}/{name}")
+        self.kind = "codes" if group == "sequence" else "bins"
+        shape = self._stored.shape[1:]
+        self._scalar = self.kind == "bins" and len(shape) == 2
+        self.shape = (*shape, 1) if self._scalar else shape
+        self.dims = ("region", "position") if self.kind == "codes" else ("region", "bin", "channel")
+        self.dtype = self._stored.dtype
+        self.shard_start = np.arange(0, max(len(self), 1), self._stored.chunk[0], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self._stored.shape[0]
+
+    @cached_property
+    def coords(self) -> dict[str, NDArray[Any]]:
+        """Coordinates by name: region, bin_start, channel where they exist."""
+        names = ("region",) if self.kind == "codes" else ("region", "bin_start", "channel")
+        return {
+            n: self._store.array(self._species, f"{self._group}/{n}")
+            for n in names
+            if self._store.has(self._species, f"{self._group}/{n}")
+        }
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_] | None:
+        """Bins that any gene has, shape (region, bin); None where all have all."""
+        path = f"{self._group}/bin_valid"
+        if self.kind == "codes" or not self._store.has(self._species, path):
+            return None
+        found: NDArray[np.bool_] = self._store.array(self._species, path).any(axis=0)
+        return found
+
+    @cached_property
+    def _absent(self) -> NDArray[np.bool_] | None:
+        absent = self._store.array(self._species, f"{self._group}/status") == Status.ABSENT
+        return absent if absent.any() and self.kind == "bins" else None
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows in the order asked for, shape (len(rows), *shape), a new array."""
+        values = self._stored.take(rows)
+        if self._absent is not None:
+            values[self._absent[rows]] = 0
+        return values[..., None] if self._scalar else values

@@ -1,0 +1,152 @@
+"""``fs verify`` and ``fs repair``: is every byte of the store the one that was written?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import StoreError, StoreNotFoundError
+from featurestore.schema import REGISTRY
+from featurestore.store.manifest import MANIFEST, Manifest, hash_file, read_manifest
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong: the file (path within the store) and what is wrong with it."""
+
+    file: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of :func:`verify`."""
+
+    store: str
+    files: int
+    bytes: int
+    findings: list[Finding]
+    recomputed: int = 0
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def verify(
+    store: Path,
+    *,
+    recompute: float = 0.0,
+    seed: int = 0,
+    on_file: Callable[[int, int], None] = lambda d, n: None,
+) -> Verification:
+    """Check structure, checksums and completeness; with ``recompute`` also values.
+
+    Every file is read and held against the manifest, and the manifest against the structure
+    that the arrays' metadata asks for, so a flipped bit, a missing file, a file cut short and a
+    file that does not belong are each found and named.
+
+    Parameters
+    ----------
+    recompute : float
+        Fraction of genes whose vectors are computed again from the bases in the store.
+    on_file : called with files done and files in all
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is nothing at the path.
+    """
+    if not store.is_dir():
+        raise StoreNotFoundError(f"{store}: no store here")
+    try:
+        manifest = read_manifest(store)
+    except StoreError as error:
+        return Verification(str(store), 0, 0, [Finding(MANIFEST, str(error))])
+    findings = [*_checksums(store, manifest, on_file), *_strangers(store, manifest)]
+    if not findings:
+        findings += _structure(store, manifest)
+    done = 0
+    if recompute and not findings:
+        from featurestore.store.recompute import recompute_sample
+
+        done, drift = recompute_sample(store, recompute, seed)
+        findings += drift
+    size = sum(f.size for f in manifest.files.values())
+    return Verification(str(store), len(manifest.files) + 1, size, findings, done)
+
+
+def _checksums(
+    store: Path, manifest: Manifest, on_file: Callable[[int, int], None]
+) -> Iterator[Finding]:
+    for done, (name, expected) in enumerate(sorted(manifest.files.items()), 1):
+        on_file(done, len(manifest.files))
+        try:
+            size = (store / name).stat().st_size
+            if size != expected.size:
+                yield Finding(name, f"{size:,} bytes where {expected.size:,} belong")
+            elif hash_file(store / name) != expected:
+                yield Finding(name, "its bytes are not those that were written (sha256 differs)")
+        except FileNotFoundError:
+            yield Finding(name, "missing")
+        except OSError as error:
+            yield Finding(name, f"cannot be read: {error}")
+
+
+def _strangers(store: Path, manifest: Manifest) -> Iterator[Finding]:
+    for path in sorted(store.rglob("*")):
+        name = path.relative_to(store).as_posix()
+        if path.is_symlink():
+            yield Finding(name, "a symbolic link, which a store never holds")
+        elif path.is_file() and name not in manifest.files and name != MANIFEST:
+            yield Finding(name, "does not belong to the store")
+
+
+def _structure(store: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Every array has the dimensions of the registry and every chunk that its shape asks for."""
+    known = {spec.name: spec for spec in REGISTRY if "<" not in spec.name}
+    for name in sorted(manifest.files):
+        if not name.endswith("zarr.json"):
+            continue
+        body = json.loads((store / name).read_bytes())
+        if body["node_type"] != "array":
+            continue
+        folder = name.removesuffix("/zarr.json")
+        spec = known.get(folder.rsplit("/", 1)[-1])
+        dims = tuple(body.get("dimension_names") or ())
+        if len(dims) != len(body["shape"]):
+            yield Finding(name, f"{len(body['shape'])} dimensions but names {dims}")
+        elif (
+            spec is not None and folder.count("/") == spec.path.count("/") + 1 and dims != spec.dims
+        ):
+            yield Finding(name, f"dimensions {dims} where the schema has {spec.dims}")
+        for chunk in chunk_names(folder, body):
+            if chunk not in manifest.files:
+                yield Finding(chunk, "the manifest lacks a chunk that the array's shape asks for")
+
+
+def chunk_names(folder: str, metadata: dict[str, Any]) -> Iterator[str]:
+    """Files that an array of this metadata consists of."""
+    shape, chunk = metadata["shape"], metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    counts = [-(-s // c) for s, c in zip(shape, chunk, strict=True)]
+    for index in product(*(range(n) for n in counts)):
+        yield "/".join([folder, "c", *(str(i) for i in index)])
+
+
+def repair(store: Path) -> list[Finding]:
+    """Remove what is damaged, so that the next build computes it (and nothing else) anew.
+
+    Returns
+    -------
+    list of Finding
+        What was removed.
+    """
+    result = verify(store)
+    for finding in result.findings:
+        (store / finding.file).unlink(missing_ok=True)
+    return result.findings
