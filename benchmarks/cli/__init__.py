@@ -1,0 +1,32 @@
+"""The command ``bench``. Commands are imported only when called, so ``--help`` is quick."""
+
+from __future__ import annotations
+
+import click
+
+from featurestore.cli.common import LazyGroup, main_with_exit_codes
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "run": ("benchmarks.cli.run:run", "Fit learners on a split and score them."),
+        "split": ("benchmarks.cli.split:split", "Make a split and write it as an artefact."),
+        "audit": (
+            "benchmarks.cli.split:audit",
+            "Overlapping windows and shared sequence across the sides of a split.",
+        ),
+        "learners": ("benchmarks.cli.learners:learners", "List learners, and why one cannot run."),
+        "check": ("benchmarks.cli.learners:check", "Put a learner through the contract suite."),
+        "compare": ("benchmarks.cli.results:compare", "Test which learner is better, pairwise."),
+        "leaderboard": ("benchmarks.cli.results:leaderboard", "Rank the runs of a folder."),
+        "report": ("benchmarks.cli.results:report", "Write one HTML file that works offline."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or input, 3 damaged store, 4 leakage.",
+)
+def bench() -> None:
+    """Benchmark learners that predict gene expression from sequence features."""
+
+
+main = main_with_exit_codes(bench, "bench")

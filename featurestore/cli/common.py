@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import click
 
 from featurestore.errors import MeristemError, did_you_mean
+from featurestore.plain_json import plain
 
 
 class LazyGroup(click.Group):
@@ -97,21 +97,6 @@ def main_with_exit_codes(group: click.Group, name: str) -> Callable[[], NoReturn
 def echo_json(value: Any) -> None:
     """Print facts as JSON on stdout: what ``--json`` gives."""
     click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """NumPy scalars and arrays, paths and sets as plain JSON types; NaN and infinities as null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(plain(item) for item in value)
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")

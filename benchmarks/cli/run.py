@@ -1,0 +1,131 @@
+"""``bench run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.cli.options import keep_families_option, species_option, split_option, store_option
+from featurestore.cli.common import echo_json, json_option
+
+
+@click.command(short_help="Fit learners on a split and score them.")
+@store_option
+@click.option(
+    "--learner",
+    "learners",
+    multiple=True,
+    required=True,
+    metavar="NAME[@FEATURES]",
+    help="A learner of 'bench learners', or package.module:Class; with features of its own after @. "
+    "May be given several times.",
+)
+@click.option(
+    "--features",
+    metavar="EXPR",
+    help="group[.array][:pooled], joined with +, e.g. kmer, pc+a2z.accessibility, pc:pooled. "
+    "Default: what suits each learner.",
+)
+@click.option(
+    "--target",
+    metavar="TARGET",
+    help="mean, median, max, each, sample:NAME or tissue:NAME.  [default: that of the task, "
+    "median for expression]",
+)
+@click.option("--task", default="expression", show_default=True, help="What is asked of a learner.")
+@split_option
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Repeat split and fit with seeds 0 … N − 1, a run each.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of runs.",
+)
+@species_option
+@keep_families_option
+@click.option(
+    "--allow-leakage",
+    is_flag=True,
+    help="Run a split in which a family stands on two sides; every result then says so.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="[LEARNER.]KEY=VALUE",
+    help="Set a parameter of a learner; values are JSON, or text.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of a fit.  [default: all]")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--budget-seconds", type=float, help="Seconds that one fit may take.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Boosting rounds or epochs of a fit.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Replicates behind the intervals, over gene families.",
+)
+@json_option
+def run(
+    store: Path, seeds: int, threads: int | None, device: str, budget_seconds: float | None,
+    rounds: int | None, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Fit learners fold by fold, predict every gene from the fold where it is under test, score.
+
+    What is there already is left as it is; what is missing is fitted. A learner that fails leaves
+    a run that says so, the others go on, and the exit code is 1.
+    """
+    from benchmarks.plans import RunOptions
+    from benchmarks.progress import Progress
+    from benchmarks.runner import run as run_all
+    from featurestore.store.reader import open_store
+    from learners.base import Budget
+
+    budget = Budget(seconds=budget_seconds, rounds=rounds, threads=threads, device=device)
+    outcomes = run_all(
+        open_store(store), RunOptions(seeds=seeds, budget=budget, **options), Progress(0)
+    )
+    _tell(outcomes, as_json)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise click.exceptions.Exit(1)
+
+
+def _tell(outcomes: list[Any], as_json: bool) -> None:
+    from benchmarks.results import read_run
+
+    facts = []
+    for outcome in outcomes:
+        metrics = read_run(outcome.path).metrics
+        pooled = {}
+        if metrics is not None:
+            rows = metrics[metrics["scope"] == "pooled"]
+            pooled = dict(zip(rows["metric"], rows["value"], strict=True))
+        facts.append(
+            {
+                "run": outcome.name, "path": str(outcome.path), "method": outcome.label,
+                "seed": outcome.seed, "state": outcome.state, "error": outcome.error,
+                "pooled": pooled,
+            }
+        )  # fmt: skip
+    if as_json:
+        echo_json(facts)
+        return
+    for one in facts:
+        told = " ".join(f"{k} {v:.3f}" for k, v in one["pooled"].items() if k in _SHOWN)
+        if one["error"]:
+            told = f"{one['error']['type']}: {one['error']['message']}"
+        click.echo(f"{one['method']}  seed {one['seed']}  {one['state']}  {told}  {one['path']}")
+
+
+_SHOWN = ("pearson", "spearman", "r2")

@@ -1,0 +1,273 @@
+"""Feature expressions, ``group[.array][:reduction]`` joined with ``+``, and what they stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import InputError, did_you_mean, unknown_name
+from learners.base import LearnerInfo
+from learners.batch import BlockSource, join_sources
+
+REDUCTIONS: Final = ("pooled",)
+CODES: Final = "onehot"
+"""The embedder that holds base codes; every other holds vectors."""
+
+_TERM: Final = re.compile(r"(?P<group>[\w-]+)(?:\.(?P<array>[\w-]+))?(?::(?P<reduction>[\w-]+))?")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One feature: a group of the store, one of its arrays, a reduction."""
+
+    group: str
+    array: str = ""
+    reduction: str = ""
+
+    @property
+    def source(self) -> str:
+        """``group[.array]``, how the store names it."""
+        return f"{self.group}.{self.array}" if self.array else self.group
+
+    def __str__(self) -> str:
+        return self.source + (f":{self.reduction}" if self.reduction else "")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the genes of several species, end to end.
+
+    Parameters
+    ----------
+    name : str
+        The expression; empty for none.
+    sources : mapping of term to BlockSource
+        Rows in the order of :func:`benchmarks.genes.gene_frame`.
+    usable : bool array, shape (gene,)
+        True where every feature may be used.
+    reason : list of str, length gene
+        Why not; "" where usable.
+    contamination : mapping of term to the benchmarked species its model was pre-trained on
+    """
+
+    name: str
+    sources: dict[str, BlockSource]
+    usable: NDArray[np.bool_]
+    reason: list[str]
+    contamination: dict[str, list[str]] = field(default_factory=dict)
+
+
+def parse(text: str) -> list[Term]:
+    """Terms of a feature expression.
+
+    Raises
+    ------
+    InputError
+        If the text is not of the form ``group[.array][:reduction]+…``, names a reduction that
+        there is not, or a feature twice.
+    """
+    terms = []
+    for part in text.split("+"):
+        match = _TERM.fullmatch(part.strip())
+        if match is None:
+            raise InputError(
+                f"features {text!r}: {part!r} is not of the form group[.array][:reduction]; "
+                "for example kmer, pc+a2z.accessibility, pc:pooled"
+            )
+        term = Term(match["group"], match["array"] or "", match["reduction"] or "")
+        if term.reduction and term.reduction not in REDUCTIONS:
+            raise InputError(
+                f"features {text!r}: unknown reduction {term.reduction!r}."
+                f"{did_you_mean(term.reduction, REDUCTIONS)} Known: {', '.join(REDUCTIONS)}."
+            )
+        if term in terms:
+            raise InputError(f"features {text!r}: {term} stands twice")
+        terms.append(term)
+    return terms
+
+
+class PooledSource:
+    """Mean over the valid bins of each region: kind ``tabular``, shape (region[, channel]).
+
+    On real *Arabidopsis* windows this costs much (R² of a k-mer ridge 0.30 → 0.09): where in a
+    region a k-mer stands matters.
+    """
+
+    kind = "tabular"
+
+    def __init__(self, source: BlockSource) -> None:
+        self.source = source
+        self.dims = tuple(dim for dim in source.dims if dim != "bin")
+        self.shape = (source.shape[0], *source.shape[2:])
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
+        self.coords: Mapping[str, NDArray[Any]] = {
+            name: values
+            for name, values in source.coords.items()
+            if name not in ("bin", "bin_start")
+        }
+        self.valid: NDArray[np.bool_] | None = None
+        self.shard_start = source.shard_start
+        valid = source.valid
+        weight = (
+            np.ones(source.shape[:2], np.float32) if valid is None else valid.astype(np.float32)
+        )
+        self._weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Means of the rows in the order asked for, float32."""
+        values = self.source.read(rows).astype(np.float32)
+        # Bins that no gene has hold nothing to average, and may hold NaN.
+        values[:, self._weight == 0] = 0
+        weight = self._weight.reshape(*self._weight.shape, *([1] * (values.ndim - 3)))
+        pooled: NDArray[Any] = (values * weight).sum(axis=2)
+        return pooled
+
+
+def accepts(info: LearnerInfo, kind: str) -> bool:
+    """Whether a learner takes a kind of feature; tabular learners are given bins flattened."""
+    return kind in info.inputs or (kind == "bins" and "tabular" in info.inputs)
+
+
+def takes_no_features(info: LearnerInfo) -> bool:
+    """True for controls that look at species and family alone."""
+    return set(info.inputs) == {"none"}
+
+
+def common_embedders(store: Any, species: Sequence[str]) -> list[str]:
+    """Embedders that all the species have, in the order of the store."""
+    first, *others = (list(store.embedders(one)) for one in species)
+    return [name for name in first if all(name in names for names in others)]
+
+
+def default_features(store: Any, species: Sequence[str], info: LearnerInfo) -> str:
+    """Features for a learner when none are named.
+
+    Codes for a learner that takes nothing else, none for controls without features, else the
+    first embedder of the store that holds vectors.
+
+    Raises
+    ------
+    InputError
+        If the store holds nothing that the learner takes.
+    """
+    if takes_no_features(info):
+        return ""
+    known = common_embedders(store, species)
+    vectors = [name for name in known if name != CODES]
+    wanted = vectors if accepts(info, "bins") else []
+    if "codes" in info.inputs and CODES in known:
+        wanted = [*wanted, CODES]
+    if not wanted:
+        need = " or ".join(sorted(info.inputs))
+        raise InputError(
+            f"{info.name} takes {need}; {store.path} holds {', '.join(known) or 'no features'} for "
+            f"{', '.join(species)}. Build more with: fs build DATASET --store {store.path} "
+            f"--embedder {CODES if 'codes' in info.inputs else 'kmer'}"
+        )
+    return wanted[0]
+
+
+def resolve(store: Any, species: Sequence[str], text: str) -> Features:
+    """Sources of a feature expression, joined over species; nothing is read.
+
+    Raises
+    ------
+    UnknownNameError
+        For a group or array that a species lacks.
+    InputError
+        If a reduction does not fit, or shapes differ between species.
+    """
+    count = sum(len(store.genes(one).gene) for one in species)
+    if not text:
+        return Features("", {}, np.ones(count, bool), [""] * count)
+    terms = parse(text)
+    sources = {str(term): _joined(store, species, term) for term in terms}
+    usable, reason = _usable(store, species, terms)
+    told = {str(term): _contamination(store, species, term) for term in terms}
+    return Features("+".join(map(str, terms)), sources, usable, reason, told)
+
+
+def check_kinds(features: Features, info: LearnerInfo, store: Any, species: Sequence[str]) -> None:
+    """Refuse features that a learner does not take, naming those that would do.
+
+    Raises
+    ------
+    InputError
+    """
+    for name, source in features.sources.items():
+        if accepts(info, source.kind):
+            continue
+        fitting = [
+            known for known in common_embedders(store, species)
+            if accepts(info, store.feature_source(species[0], known).kind)
+        ]  # fmt: skip
+        advice = (
+            f"use --features {' or '.join(fitting)}" if fitting
+            else "the store holds none that would do"
+        )  # fmt: skip
+        raise InputError(
+            f"{info.name} takes {', '.join(sorted(info.inputs))}, and feature {name!r} is "
+            f"{source.kind}; {advice}. For one learner alone: --learner {info.name}@FEATURES"
+        )
+
+
+def _joined(store: Any, species: Sequence[str], term: Term) -> BlockSource:
+    parts = []
+    for one in species:
+        known = list(store.embedders(one))
+        if term.group not in known:
+            error = unknown_name("feature", term.group, known)
+            raise type(error)(f"{one}: {error} Build it with: fs build --embedder {term.group}")
+        parts.append(store.feature_source(one, term.source))
+    try:
+        source = join_sources(parts)
+    except ValueError as error:
+        raise InputError(f"{term.source}: {error}; run the species one at a time") from error
+    if not term.reduction:
+        return source
+    if source.kind != "bins":
+        raise InputError(
+            f"{term}: only binned features can be pooled; {term.source} is {source.kind}"
+        )
+    return PooledSource(source)
+
+
+def _usable(
+    store: Any, species: Sequence[str], terms: Sequence[Term]
+) -> tuple[NDArray[np.bool_], list[str]]:
+    usable: list[NDArray[np.bool_]] = []
+    reasons: list[str] = []
+    for one in species:
+        good = np.ones(len(store.genes(one).gene), bool)
+        why = [""] * len(good)
+        for group in dict.fromkeys(term.group for term in terms):
+            status = np.asarray(store.feature_status(one, group), bool)
+            told = store.feature_status_reason(one, group)
+            for row in np.flatnonzero(good & ~status).tolist():
+                why[row] = f"{group}: {told[row] or 'not ok'}"
+            good &= status
+        usable.append(good)
+        reasons += why
+    return np.concatenate(usable), reasons
+
+
+def _contamination(store: Any, species: Sequence[str], term: Term) -> list[str]:
+    """Benchmarked species whose sequence the embedder saw in pre-training."""
+    found = []
+    for one in species:
+        seen = store.embedder_attrs(one, term.group).get("pretraining_species") or ()
+        if _plain_name(one) in {_plain_name(str(name)) for name in seen}:
+            found.append(one)
+    return found
+
+
+def _plain_name(species: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", species.lower()).strip("_")

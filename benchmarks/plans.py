@@ -1,0 +1,215 @@
+"""What is to run: options, learners with features and parameters, and the identity of each run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.identity import versions
+from benchmarks.results import digest_of
+from benchmarks.splits import Split
+from benchmarks.tasks.base import TaskData
+from featurestore.errors import InputError, unknown_name
+from learners.base import Budget, LearnerInfo
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What ``bench run`` is asked for.
+
+    Parameters
+    ----------
+    learners : sequence of str
+        ``NAME`` or ``package.module:Class``, each with its own features as ``NAME@FEATURES``.
+    features : str or None
+        For the learners that name none; None takes what suits each learner.
+    target : str or None
+        None takes the default of the task.
+    seeds : int
+        Seeds 0 … N − 1: split and fit are repeated with each, a run each.
+    species : sequence of str
+        Empty for all of the store.
+    params : sequence of str
+        ``key=value`` for every learner that has the key, or ``learner.key=value``.
+    bootstrap : int
+        Replicates behind the intervals.
+    """
+
+    learners: Sequence[str]
+    features: str | None = None
+    target: str | None = None
+    task: str = "expression"
+    split: str = "families-5fold"
+    seeds: int = 1
+    species: Sequence[str] = ()
+    params: Sequence[str] = ()
+    budget: Budget = field(default_factory=Budget)
+    allow_leakage: bool = False
+    keep_test_families: bool = False
+    bootstrap: int = 1000
+    out: Path = Path("runs")
+
+
+@dataclass(frozen=True)
+class LearnerPlan:
+    """A learner with its parameters and features, ready to be constructed once per fold."""
+
+    cls: type[Any]
+    features: str
+    params: dict[str, Any]
+
+    @property
+    def info(self) -> LearnerInfo:
+        """What the learner says of itself."""
+        info: LearnerInfo = self.cls.info
+        return info
+
+    @property
+    def label(self) -> str:
+        """``learner@features``, or the learner alone where it takes none."""
+        return f"{self.info.name}@{self.features}" if self.features else self.info.name
+
+    def make(self) -> Any:
+        """A fresh learner, unfitted."""
+        return self.cls(**self.params)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run: everything its folder will say of it but the outcome."""
+
+    learner: LearnerPlan
+    data: TaskData
+    split: Split
+    repeat: int
+    seed: int
+    identity: dict[str, Any]
+    contamination: dict[str, list[str]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the identity."""
+        return digest_of(self.identity)
+
+    @property
+    def name(self) -> str:
+        """Name of the run and of its folder: safe characters only."""
+        one = self.identity
+        parts = (
+            one["task"],
+            one["target"],
+            one["split"]["name"],
+            self.learner.label,
+            str(self.seed),
+        )
+        return ".".join([*(_safe(part) for part in parts), self.digest[:8]])
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_+@-]+", "-", text).strip("-")[:60]
+
+
+def split_learner(text: str) -> tuple[str, str | None]:
+    """``NAME@FEATURES`` as name and features; None where there are none."""
+    name, at, features = text.partition("@")
+    if not name or (at and not features):
+        raise InputError(f"learner {text!r}: write NAME, package.module:Class or NAME@FEATURES")
+    return name, features if at else None
+
+
+def read_params(
+    texts: Sequence[str], infos: Mapping[str, LearnerInfo]
+) -> dict[str, dict[str, Any]]:
+    """Parameters per learner, from ``key=value`` and ``learner.key=value``.
+
+    Values are read as JSON (``0.1``, ``true``, ``[1, 2]``, ``null``), else kept as text.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    infos : mapping of learner as it was asked for to its info
+
+    Raises
+    ------
+    InputError
+        If there is no ``=``.
+    UnknownNameError
+        If the learner is not among those to run, or has no such parameter.
+    """
+    params: dict[str, dict[str, Any]] = {name: {} for name in infos}
+    for text in texts:
+        place, equals, raw = text.partition("=")
+        if not equals or not place:
+            raise InputError(f"--param {text!r}: write key=value or learner.key=value")
+        learner, _, key = place.rpartition(".")
+        chosen = [name for name, info in infos.items() if learner in ("", name, info.name)]
+        if not chosen:
+            raise unknown_name("learner in --param", learner, {i.name for i in infos.values()})
+        having = [name for name in chosen if key in infos[name].defaults]
+        if not having:
+            known = {key for name in chosen for key in infos[name].defaults}
+            raise unknown_name("parameter", key, known)
+        for name in having if not learner else chosen:
+            params[name][key] = _value(raw)
+    return params
+
+
+def _value(raw: str) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw
+
+
+def identity_of(
+    store: Any,
+    options: RunOptions,
+    target: str,
+    learner: LearnerPlan,
+    data: TaskData,
+    split: Split,
+    seed: int,
+    species: Sequence[str],
+) -> dict[str, Any]:
+    """All that makes a run what it is; equal identities promise equal results.
+
+    Limits of the budget that change results (rounds, seconds, memory) stand among the
+    parameters as ``budget.rounds`` …; threads and device do not.
+    """
+    about = store.attrs.get("meristem", {})
+    limits = {
+        f"budget.{name}": value
+        for name in ("rounds", "seconds", "memory")
+        if (value := getattr(options.budget, name)) is not None
+    }
+    identity = {
+        "task": options.task,
+        "target": target,
+        "unit": data.unit,
+        "simulated": bool(about.get("simulated", False)),
+        "split": {
+            "name": split.name, "digest": split.digest, "recipe": split.recipe,
+            "leakage_allowed": options.allow_leakage,
+        },
+        "learner": {
+            "name": learner.info.name,
+            "params": {**learner.info.defaults, **learner.params, **limits},
+            "reference": learner.info.reference,
+            "control": learner.info.control,
+        },
+        "features": learner.features,
+        "seed": seed,
+        "store": {
+            "digest": store.digest, "schema_version": str(about.get("schema_version", "")),
+        },
+        "dataset_digest": str(about.get("dataset_digest", "")),
+        "species": list(species),
+        "versions": versions(learner.info.requires, learner.cls),
+    }  # fmt: skip
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain

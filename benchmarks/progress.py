@@ -1,0 +1,58 @@
+"""Progress of long work: one line that moves on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+
+class Progress:
+    """Counts steps of known number, with rate and time left.
+
+    Parameters
+    ----------
+    total : int
+    stream : text stream
+        stderr by default, so that stdout stays clean for ``--json``.
+    """
+
+    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+        self.total = total
+        self.done = 0
+        self._stream = sys.stderr if stream is None else stream
+        self._moves = self._stream.isatty()
+        self._start = time.monotonic()
+        self._timed = 0
+
+    def step(self, text: str, *, timed: bool = True) -> None:
+        """Say what was done; untimed steps (found from before) do not count for the rate."""
+        self.done += 1
+        self._timed += timed
+        line = f"[{self.done}/{self.total}] {text}{self._left()}"
+        if self._moves:
+            self._stream.write("\r\x1b[K" + line[:200])
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """Say something that stays."""
+        self._stream.write(("\r\x1b[K" if self._moves else "") + text + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End the moving line."""
+        if self._moves and self.done:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def _left(self) -> str:
+        if not self._timed or self.done >= self.total:
+            return ""
+        each = (time.monotonic() - self._start) / self._timed
+        left = round(each * (self.total - self.done))
+        minutes, seconds = divmod(left, 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return f" · {each:.1f} s a fold, {clock} left"

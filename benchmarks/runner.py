@@ -1,0 +1,375 @@
+"""Runs learners over splits: plans all runs, then fits fold by fold, each fold kept as it comes.
+
+For each fold the learner is fitted on training genes, stops early on validation genes, and
+predicts the genes under test from batches that carry no label. A learner's failure is a result,
+written as such; the other runs go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.features import Features, check_kinds, default_features, resolve, takes_no_features
+from benchmarks.funnel import scored_funnel
+from benchmarks.genes import choose_species, gene_frame
+from benchmarks.identity import PeakMemory, device_name, thread_count
+from benchmarks.leakage import gate
+from benchmarks.plans import (
+    LearnerPlan,
+    RunOptions,
+    RunPlan,
+    identity_of,
+    read_params,
+    split_learner,
+)
+from benchmarks.progress import Progress
+from benchmarks.run_folder import RunFolder, describe, learning_table, run_record
+from benchmarks.split_files import load_split
+from benchmarks.splits import AlignedSplit, Sides, Split
+from benchmarks.tasks import get_task
+from benchmarks.tasks.base import Predict, Task
+from featurestore.errors import InputError, StoreError
+from learners.base import Budget
+from learners.batch import FeatureBatch
+from learners.registry import get_learner
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What became of one run: ``state`` is ``ok``, ``failed`` or ``already there``."""
+
+    name: str
+    path: Path
+    label: str
+    seed: int
+    state: str
+    error: dict[str, str] | None = None
+
+
+def run(store: Any, options: RunOptions, progress: Progress | None = None) -> list[RunOutcome]:
+    """Run every learner with every seed; what is there already is left as it is.
+
+    Parameters
+    ----------
+    store : featurestore.store.reader.Store
+    options : RunOptions
+    progress : Progress, optional
+        Where to say what is going on.
+
+    Returns
+    -------
+    list of RunOutcome
+        One per learner and seed, failed ones included.
+
+    Raises
+    ------
+    InputError
+        If an option is wrong; before anything is fitted.
+    LeakageError
+        If a family stands on two sides of a split, unless allowed.
+    StoreError
+        If the store turns out damaged while it is read.
+    """
+    plans = plan_runs(store, options, progress)
+    task = get_task(options.task)
+    total = sum(len(plan.split.folds(plan.repeat)) for plan in plans)
+    progress = _counting(progress, total)
+    outcomes = [_run_one(store, task, plan, options, progress) for plan in plans]
+    progress.close()
+    return outcomes
+
+
+def _counting(progress: Progress | None, total: int) -> Progress:
+    """The progress given, or a new one, counting ``total`` folds."""
+    if progress is None:
+        return Progress(total)
+    progress.total = total
+    return progress
+
+
+def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None) -> list[RunPlan]:
+    """Everything that can be wrong is found here, before the first fit."""
+    task = get_task(options.task)
+    target = options.target or task.default_target
+    if options.seeds < 1:
+        raise InputError(f"--seeds {options.seeds}: at least one")
+    species = choose_species(store, options.species)
+    genes = gene_frame(store, species)
+    learners = _learners(store, species, options)
+    splits = _splits(genes, options)
+    prepared: dict[str, tuple[Features, Any]] = {}
+    plans = []
+    for learner in learners:
+        if learner.features not in prepared:
+            features = resolve(store, species, learner.features)
+            data = task.prepare(store, species, genes, features, target)
+            prepared[learner.features] = features, data
+        features, data = prepared[learner.features]
+        check_kinds(features, learner.info, store, species)
+        for seed, (split, notes) in enumerate(splits):
+            plans.append(
+                RunPlan(
+                    learner,
+                    data,
+                    split,
+                    split.repeat_for(seed),
+                    seed,
+                    identity_of(store, options, target, learner, data, split, seed, species),
+                    features.contamination,
+                    (*notes, *data.notes),
+                )
+            )
+    if progress is not None:
+        for note in dict.fromkeys(note for plan in plans for note in plan.notes):
+            progress.say(f"note: {note}")
+    return plans
+
+
+def _learners(store: Any, species: Sequence[str], options: RunOptions) -> list[LearnerPlan]:
+    if not options.learners:
+        raise InputError("no learner; name one with --learner (bench learners lists them)")
+    asked = [split_learner(text) for text in dict.fromkeys(options.learners)]
+    classes = {name: get_learner(name) for name, _ in asked}
+    params = read_params(options.params, {name: cls.info for name, cls in classes.items()})
+    plans: list[LearnerPlan] = []
+    for name, features in asked:
+        info = classes[name].info
+        if takes_no_features(info):
+            features = ""
+        elif features is None:
+            features = options.features or default_features(store, species, info)
+        plan = LearnerPlan(classes[name], features, params[name])
+        if plan.label not in {known.label for known in plans}:
+            plan.make()  # a wrong parameter or a missing package is told now, not after hours
+            plans.append(plan)
+    return plans
+
+
+def _splits(genes: pd.DataFrame, options: RunOptions) -> list[tuple[Split, list[str]]]:
+    """One split per seed, each past the gate, with what is to be said of it."""
+    found = []
+    for seed in range(options.seeds):
+        split = load_split(
+            options.split, genes, seeds=(seed,), keep_test_families=options.keep_test_families
+        )
+        report = gate(split, genes, allow=options.allow_leakage)
+        notes = list(split.notes)
+        if report.leaks:
+            notes.append(f"leakage allowed: {report.text()}")
+        found.append((split, notes))
+    return found
+
+
+def _run_one(
+    store: Any, task: Task, plan: RunPlan, options: RunOptions, progress: Progress
+) -> RunOutcome:
+    folder = RunFolder(options.out / plan.name, plan.digest)
+    title = f"{plan.learner.label} seed {plan.seed}"
+    aligned = AlignedSplit(plan.split, plan.data.genes, plan.repeat)
+    if folder.finished() is not None:
+        for fold in aligned.folds:
+            progress.step(f"{title} fold {fold}: already there", timed=False)
+        return RunOutcome(plan.name, folder.path, plan.learner.label, plan.seed, "already there")
+    notes = list(plan.notes)
+    facts = []
+    for fold in aligned.folds:
+        known = folder.fold(plan.repeat, fold)
+        if known is None:
+            done = _run_fold(task, plan, aligned, fold, options.budget, folder)
+            progress.step(f"{title} fold {fold}: {_said(done)}")
+        else:
+            done = known
+            progress.step(f"{title} fold {fold}: kept from before", timed=False)
+        notes += done["notes"]
+        facts.append(done)
+    error = next((fold["error"] for fold in facts if fold["error"]), None)
+    tables = None
+    if error is None:
+        tables, error = _tables(task, plan, folder, aligned.folds, options)
+    record = run_record(
+        plan.name, plan.identity, plan.digest, facts, error,
+        device=device_name(options.budget), threads=thread_count(options.budget),
+        contamination=plan.contamination, notes=notes,
+        funnel=scored_funnel(store, plan.identity["species"], plan.data, aligned),
+    )  # fmt: skip
+    folder.close(record, tables, plan.split)
+    if error is not None:
+        progress.say(f"{title} failed: {error['type']}: {error['message']}")
+    return RunOutcome(
+        plan.name, folder.path, plan.learner.label, plan.seed, record["status"], error
+    )
+
+
+def _said(fold: dict[str, Any]) -> str:
+    if fold["error"]:
+        return f"failed: {fold['error']['type']}: {fold['error']['message']}"
+    return (
+        f"fit {fold['fit_s']:.1f} s on {fold['n_train']:,} + {fold['n_valid']:,} genes, "
+        f"predicted {fold['n_test']:,} in {fold['predict_s']:.1f} s"
+    )
+
+
+def _tables(
+    task: Task, plan: RunPlan, folder: RunFolder, folds: Sequence[int], options: RunOptions
+) -> tuple[dict[str, pd.DataFrame] | None, dict[str, str] | None]:
+    """Predictions, metrics and learning curves of a whole run, or why there are none."""
+    keys = [(plan.repeat, fold) for fold in folds]
+    predictions = folder.predictions(keys)
+    try:
+        if predictions.empty:
+            raise InputError("no gene was scored: no gene under test has both features and a label")
+        metrics = task.evaluate(
+            predictions, unit=plan.data.unit, bootstrap=options.bootstrap, seed=plan.seed
+        )
+    except InputError as error:
+        return None, describe(error)
+    if options.allow_leakage:
+        predictions, metrics = (t.assign(leakage_allowed=True) for t in (predictions, metrics))
+    tables = {
+        "predictions": predictions, "metrics": metrics, "learning": folder.learning(keys),
+    }  # fmt: skip
+    return tables, None
+
+
+def _run_fold(
+    task: Task,
+    plan: RunPlan,
+    aligned: AlignedSplit,
+    fold: int,
+    budget: Budget,
+    folder: RunFolder,
+) -> dict[str, Any]:
+    """Fit, predict, save one fold; a learner's failure becomes facts."""
+    whole = aligned.sides(fold)
+    train, valid, test = (
+        rows[plan.data.scored[rows]] for rows in (whole.train, whole.valid, whole.test)
+    )
+    sides = Sides(train, valid, test, whole.excluded)
+    facts: dict[str, Any] = {
+        "repeat": plan.repeat, "fold": fold, "n_train": len(train), "n_valid": len(valid),
+        "n_test": len(test), "fit_s": 0.0, "predict_s": 0.0, "status": "ok", "error": None,
+        "best_step": None, "notes": _fold_notes(plan, whole, fold),
+    }  # fmt: skip
+    start = time.perf_counter()
+    predictions = learning = None
+    with PeakMemory() as peak:
+        try:
+            predictions, learning = _fit_predict(task, plan, sides, budget, folder, facts)
+        except StoreError:
+            raise  # the store is damaged: no learner's fault, and no reason to go on
+        except Exception as error:  # noqa: BLE001 - whatever a learner raises is its result
+            facts.update(status="failed", error=describe(error))
+    facts["wall_s"] = time.perf_counter() - start
+    facts["peak_memory_bytes"] = peak.bytes
+    folder.save_fold(facts, predictions, learning)
+    return facts
+
+
+def _fold_notes(plan: RunPlan, sides: Sides, fold: int) -> list[str]:
+    if not len(sides.excluded):
+        return []
+    name = plan.split.recipe.get("fold_names", {}).get(str(fold), str(fold))
+    return [
+        f"fold {name}: {len(sides.excluded):,} genes kept out of training, their families are "
+        "under test"
+    ]
+
+
+def _fit_predict(
+    task: Task,
+    plan: RunPlan,
+    sides: Sides,
+    budget: Budget,
+    folder: RunFolder,
+    facts: dict[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    batch = plan.data.batch
+    place = {"repeat": facts["repeat"], "fold": facts["fold"]}
+    if not len(sides.test):
+        empty = task.predict(plan.data, sides.test, _nothing(batch))
+        return empty.assign(**place), None
+    for name in ("train", "valid"):
+        if not len(getattr(sides, name)):
+            raise InputError(
+                f"fold {facts['fold']} has no {name} gene with features and a label; use fewer "
+                "folds or more families"
+            )
+    learner = _for_targets(plan.learner, batch)
+    start = time.perf_counter()
+    learner.fit(batch.take(sides.train), batch.take(sides.valid), seed=plan.seed, budget=budget)
+    facts["fit_s"] = time.perf_counter() - start
+    start = time.perf_counter()
+    predictions = task.predict(plan.data, sides.test, _checked(learner, batch))
+    facts["predict_s"] = time.perf_counter() - start
+    facts["best_step"] = getattr(learner, "best_step", None)
+    folder.save_model(learner, **place)
+    return predictions.assign(**place), learning_table(learner, **place)
+
+
+def _nothing(batch: FeatureBatch) -> Predict:
+    return lambda rows: np.empty((len(rows), batch.require_targets().shape[1]))
+
+
+def _checked(learner: Any, batch: FeatureBatch) -> Predict:
+    """The learner's predict, refusing wrong shapes and numbers that are not finite."""
+    targets = batch.require_targets().shape[1]
+
+    def predict(rows: FeatureBatch) -> NDArray[np.float64]:
+        out = np.asarray(learner.predict(rows.without_targets()), np.float64)
+        if out.shape != (len(rows), targets):
+            raise ValueError(f"predicted shape {out.shape}, expected {(len(rows), targets)}")
+        bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} of {len(out)} predictions are NaN or infinite, first gene "
+                f"{rows.gene[bad[0]]}"
+            )
+        return out
+
+    return predict
+
+
+def _for_targets(plan: LearnerPlan, batch: FeatureBatch) -> Any:
+    """A fresh learner; one per target where there are several and it predicts only one."""
+    count = batch.require_targets().shape[1]
+    return plan.make() if count == 1 or plan.info.multi_output else OnePerTarget(plan, count)
+
+
+class OnePerTarget:
+    """A learner of one target, fitted anew for each of several on the genes that have it."""
+
+    def __init__(self, plan: LearnerPlan, count: int) -> None:
+        self.parts = [plan.make() for _ in range(count)]
+
+    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
+        """Fit each part; the seconds of the budget are shared out."""
+        if budget.seconds is not None:
+            budget = replace(budget, seconds=budget.seconds / len(self.parts))
+        for column, part in enumerate(self.parts):
+            here, there = _one_target(train, column), _one_target(valid, column)
+            part.fit(here, there, seed=seed, budget=budget)
+
+    def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
+        """Predictions of the parts side by side, shape (n, t)."""
+        return np.concatenate([part.predict(batch) for part in self.parts], axis=1)
+
+    def save(self, path: Path) -> None:
+        """One folder per target, by number."""
+        for column, part in enumerate(self.parts):
+            (path / str(column)).mkdir()
+            part.save(path / str(column))
+
+
+def _one_target(batch: FeatureBatch, column: int) -> FeatureBatch:
+    one = batch.select_targets(np.array([column], np.int64))
+    if one.mask is None:
+        return one
+    return one.take(np.flatnonzero(one.mask[:, 0]).astype(np.int64)).with_mask(None)

@@ -1,0 +1,91 @@
+"""The task interface: between the store, which it reads, and the runner, which fits and times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.features import Features
+from learners.batch import FeatureBatch
+
+Predict = Callable[[FeatureBatch], NDArray[np.float64]]
+"""Predict of a fitted learner, shape (n, t), checked for shape and finiteness by the runner."""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What a task makes of a store, for one feature expression.
+
+    Parameters
+    ----------
+    batch : FeatureBatch
+        Every gene of the species in the order of ``genes``, with targets and mask.
+    genes : DataFrame
+        From :func:`benchmarks.genes.gene_frame`.
+    scored : bool array, shape (gene,)
+        True where a gene may be learned from and scored.
+    reason : list of str, length gene
+        Why not; "" where it may.
+    unit : str
+        Unit of the targets.
+    notes : list of str
+    extra : mapping
+        Whatever the task itself needs again when it predicts.
+    """
+
+    batch: FeatureBatch
+    genes: pd.DataFrame
+    scored: NDArray[np.bool_]
+    reason: list[str]
+    unit: str
+    notes: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """One kind of question put to learners."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    default_target: ClassVar[str]
+
+    def prepare(
+        self,
+        store: Any,
+        species: Sequence[str],
+        genes: pd.DataFrame,
+        features: Features,
+        target: str,
+    ) -> TaskData:
+        """Lay labels and features over the genes; no feature is read yet."""
+        ...  # fmt: skip
+
+    def predict(self, data: TaskData, rows: NDArray[np.int64], predict: Predict) -> pd.DataFrame:
+        """Predictions for the genes under test in one fold.
+
+        Parameters
+        ----------
+        data : TaskData
+        rows : int64 array
+            Genes under test, all of them scored.
+        predict : callable
+            Give it batches without targets: of these genes, or of haplotypes of them.
+
+        Returns
+        -------
+        DataFrame
+            ``gene, species, family, y_true, y_pred``, and ``target, sample, line, mask`` where the
+            task has several; the runner adds repeat and fold.
+        """
+        ...
+
+    def evaluate(
+        self, predictions: pd.DataFrame, *, unit: str, bootstrap: int, seed: int
+    ) -> pd.DataFrame:
+        """Metrics of all predictions of a run, columns METRIC_COLUMNS."""
+        ...
