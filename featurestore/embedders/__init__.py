@@ -1,0 +1,1 @@
+"""Embedders: base codes in, named arrays out."""

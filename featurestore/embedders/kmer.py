@@ -86,16 +86,15 @@ class Kmer:
             word = word * 4 + (base & 3)
             countable &= base < 4
         # Uncountable words go to a column of their own that is cut off again.
-        column = np.where(countable, word, width) + np.arange(n, dtype=np.int64)[:, None] * (
-            width + 1
-        )
-        counts = np.bincount(column.ravel(), minlength=n * (width + 1)).reshape(n, width + 1)[
-            :, :width
-        ]
+        row = np.arange(n, dtype=np.int64)[:, None] * (width + 1)
+        column = (np.where(countable, word, width) + row).ravel()
+        counts = np.bincount(column, minlength=n * (width + 1)).reshape(n, width + 1)[:, :width]
         if self.canonical:
             names, column_of = self._maps[k]
             folded = np.zeros((n, len(names)), counts.dtype)
-            np.add.at(folded, (slice(None), column_of), counts)
+            for number, target in enumerate(column_of.tolist()):
+                folded[:, target] += counts[:, number]
             counts = folded
         total = counts.sum(axis=1, keepdims=True)
-        return (counts / np.maximum(total, 1)).astype(np.float32)
+        frequency: NDArray[np.float32] = (counts / np.maximum(total, 1)).astype(np.float32)
+        return frequency

@@ -61,9 +61,10 @@ class StoredArray:
     def dtype(self) -> np.dtype[Any]:
         """Little-endian numpy dtype (StringDType for text)."""
         name = self.metadata["data_type"]
-        if name == "string":
-            return np.dtypes.StringDType()
-        return np.dtype(name).newbyteorder("<")
+        stored: np.dtype[Any] = (
+            np.dtypes.StringDType() if name == "string" else np.dtype(name).newbyteorder("<")
+        )
+        return stored
 
     @property
     def chunk(self) -> tuple[int, ...]:

@@ -102,12 +102,13 @@ class SpeciesView:
         known = self._store.groups(self.species)
         if name not in known:
             raise unknown_name(f"group of {self.species}", group, [*known, "onehot"])
-        return self._store.tree[f"{self.species}/{name}"].to_dataset(inherit=True)
+        node = self._store.tree.children[self.species].children[name]
+        return node.to_dataset(inherit=True)
 
     @property
     def genes(self) -> xr.Dataset:
         """Genes and their coordinates."""
-        return self._store.tree[self.species].to_dataset()
+        return self._store.tree.children[self.species].to_dataset()
 
 
 class Store:
@@ -234,10 +235,15 @@ class Store:
         )
         locus = self.optional_text(species, "locus")
         return GeneTable(
-            gene, gene if locus is None else locus, contig,
-            *(self.array(species, n) for n in ("strand", "tss", "tts")), family,
-            self.optional_text(species, "fold"),
-        )  # fmt: skip
+            gene=gene,
+            locus=gene if locus is None else locus,
+            contig=contig,
+            strand=self.array(species, "strand"),
+            tss=self.array(species, "tss"),
+            tts=self.array(species, "tts"),
+            family=family,
+            fold=self.optional_text(species, "fold"),
+        )
 
     def expression(self, species: str) -> ExpressionView | None:
         """Expression, or None where the data set has none."""
@@ -253,7 +259,7 @@ class Store:
         return (["onehot"] if self.has(species, "sequence/code") else []) + known
 
     def embedder_attrs(self, species: str, name: str) -> dict[str, Any]:
-        """Everything that decides the values of an embedder: checkpoint, digest, licence, species seen …"""
+        """Everything that decides the values of an embedder: checkpoint, digest, licence, species seen."""
         if name == "onehot":
             return {"name": "onehot", "type": "onehot", "pretraining_species": [], "outputs": {}}
         self._embedder(species, name)

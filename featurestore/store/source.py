@@ -52,12 +52,12 @@ class StoreSource:
         path = f"{self._group}/bin_valid"
         if self.kind == "codes" or not self._store.has(self._species, path):
             return None
-        found: NDArray[np.bool_] = self._store.array(self._species, path).any(axis=0)
-        return found
+        return np.asarray(self._store.array(self._species, path).any(axis=0), np.bool_)
 
     @cached_property
     def _absent(self) -> NDArray[np.bool_] | None:
-        absent = self._store.array(self._species, f"{self._group}/status") == Status.ABSENT
+        status = self._store.array(self._species, f"{self._group}/status")
+        absent = np.asarray(status == Status.ABSENT, np.bool_)
         return absent if absent.any() and self.kind == "bins" else None
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:

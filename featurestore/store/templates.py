@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -102,29 +101,23 @@ def write_whole(
     is_text = spec.dtype == "string"
     data: NDArray[Any] = np.array(values, dtype=np.dtypes.StringDType() if is_text else spec.dtype)
     chunks = tuple(max(n, 1) for n in data.shape)
-    with warnings.catch_warnings():
-        array = zarr.create_array(
-            zarr.storage.LocalStore(root),
-            name=path,
-            shape=data.shape,
-            dtype=data.dtype,
-            chunks=chunks,
-            filters=None,
-            **(
-                {}
-                if is_text
-                else {
-                    "serializer": BytesCodec(endian="little" if data.dtype.itemsize > 1 else None)
-                }
-            ),
-            compressors=[Crc32cCodec()],
-            fill_value=spec.fill,
-            dimension_names=spec.dims,
-            attributes=array_attributes(spec, attributes or {}),
-            zarr_format=3,
-            overwrite=True,
-            config={"write_empty_chunks": True},
-        )
+    plain = BytesCodec(endian="little" if not is_text and data.dtype.itemsize > 1 else None)
+    array = zarr.create_array(
+        zarr.storage.LocalStore(root),
+        name=path,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks,
+        filters=None,
+        serializer="auto" if is_text else plain,
+        compressors=[Crc32cCodec()],
+        fill_value=spec.fill,
+        dimension_names=spec.dims,
+        attributes=array_attributes(spec, attributes or {}),
+        zarr_format=3,
+        overwrite=True,
+        config={"write_empty_chunks": True},
+    )
     if data.size:
         array[...] = data
 

@@ -1,4 +1,4 @@
-"""``fs verify`` and ``fs repair``: is every byte of the store the one that was written?"""
+"""``fs verify`` and ``fs repair``: every byte of the store is held against what was written."""
 
 from __future__ import annotations
 
