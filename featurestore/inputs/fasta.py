@@ -41,6 +41,8 @@ class FastaRecords:
         First word of each header.
     description : list of str, length n
         What follows the first word.
+    line : list of int, length n
+        1-based line of each header.
     start, length : int64 arrays, shape (n,)
         Place of each record in ``code``.
     code : uint8 array
@@ -49,6 +51,7 @@ class FastaRecords:
 
     name: list[str]
     description: list[str]
+    line: list[int]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
     code: NDArray[np.uint8]
@@ -65,6 +68,11 @@ def read_genome(path: Path, problems: Problems) -> Genome | None:
     if records is None:
         return None
     return Genome(records.name, records.start, records.length, records.code)
+
+
+def contig_lengths(genome: Genome) -> dict[str, int]:
+    """Length of each contig in bp, in the order of the FASTA."""
+    return dict(zip(genome.contig_id, genome.contig_length.tolist(), strict=True))
 
 
 def read_fasta(path: Path, problems: Problems, what: str = "record") -> FastaRecords | None:
@@ -93,7 +101,18 @@ def read_fasta(path: Path, problems: Problems, what: str = "record") -> FastaRec
         return None
     descriptions = [w[1] if len(w) > 1 else "" for w in words]
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    return FastaRecords(names, descriptions, offsets, lengths, code)
+    lines = _line_numbers(data, starts)
+    return FastaRecords(names, descriptions, lines, offsets, lengths, code)
+
+
+def _line_numbers(data: bytes, starts: list[int]) -> list[int]:
+    lines: list[int] = []
+    line, last = 1, 0
+    for start in starts:
+        line += data.count(b"\n", last, start)
+        last = start
+        lines.append(line)
+    return lines
 
 
 def _headers(data: bytes) -> tuple[list[int], list[int]]:

@@ -68,6 +68,11 @@ def read_positions(path: Path, problems: Problems) -> Positions | None:
             f"positions: {len(unknown):,} of {len(names):,} genes have no strand, "
             f"for example {examples(unknown)}."
         )
+    if placeless := [name for name, p in zip(names, tss, strict=True) if p < 0]:
+        notes.append(
+            f"positions: {len(placeless):,} of {len(names):,} genes have no TSS, "
+            f"for example {examples(placeless)}."
+        )
     return Positions(names, table.column(contig), strand, tss, tts, notes)
 
 

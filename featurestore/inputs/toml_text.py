@@ -10,9 +10,10 @@ DEFAULT_EMBEDDERS_KEY: Final = "__embedders__"
 """What a top-level ``embedders = [...]`` is renamed to before parsing."""
 
 _HEADER: Final = re.compile(r"^\s*\[+\s*([^\]]+?)\s*\]+")
-_KEY: Final = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")  # fmt: skip # noqa: E501
+_NAME: Final = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_KEY: Final = re.compile(rf"^\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 _EMBEDDERS: Final = re.compile(r"""^(\s*)(?:embedders|"embedders"|'embedders')(\s*=)""")
-_PART: Final = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+_PART: Final = re.compile(_NAME)
 
 
 def parse(text: str) -> dict[str, Any]:

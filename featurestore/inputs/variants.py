@@ -1,0 +1,149 @@
+"""A light check of a VCF: header, contigs, and that REF is what the genome has."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from featurestore.inputs.files import missing_file_mend
+from featurestore.inputs.findings import Findings
+from featurestore.inputs.model import Genome
+from featurestore.inputs.problems import Problems, examples
+from featurestore.sequence import iupac
+
+MOST_RECORDS: Final = 10_000
+"""Records whose REF is compared with the genome."""
+
+_FIXED: Final = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
+
+
+@dataclass(frozen=True)
+class VariantSummary:
+    """What a light check saw.
+
+    Parameters
+    ----------
+    lines : list of str
+        Sample names: the lines of the variant set.
+    checked : int
+        Records read, at most :data:`MOST_RECORDS`.
+    symbolic : int
+        Those with a symbolic allele (``<DEL>``), whose REF is not compared.
+    """
+
+    lines: list[str]
+    checked: int
+    symbolic: int
+
+
+def check_variants(path: Path, genome: Genome, problems: Problems) -> VariantSummary | None:
+    """Check the header and the first :data:`MOST_RECORDS` records of a VCF against a genome.
+
+    Returns
+    -------
+    VariantSummary, or None where it has mistakes; ``problems`` then says which.
+    """
+    try:
+        with _open(path) as stream:
+            return _Check(path, genome, Findings(path, problems), problems).run(stream)
+    except FileNotFoundError:
+        problems.add(path, "the file does not exist", missing_file_mend(path))
+    except EOFError:
+        mend = "copy or download the file again (check it with `gzip -t`)"
+        problems.add(path, "the gzip file is cut short", mend)
+    except (OSError, zlib.error, UnicodeDecodeError) as error:
+        mend = "give a VCF as text, gzip or bgzip (`bcftools view` writes one from BCF)"
+        problems.add(path, f"the file cannot be read ({error})", mend)
+    return None
+
+
+def _open(path: Path) -> io.TextIOWrapper:
+    stream = path.open("rb")
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    raw = gzip.GzipFile(fileobj=stream) if packed else stream
+    return io.TextIOWrapper(raw, encoding="utf-8-sig")
+
+
+@dataclass
+class _Check:
+    path: Path
+    genome: Genome
+    findings: Findings
+    problems: Problems
+    unknown: dict[str, int] = field(default_factory=dict)
+    records: int = 0
+    symbolic: int = 0
+
+    def run(self, stream: Iterator[str]) -> VariantSummary | None:
+        header, at = self._header(stream)
+        if header is None:
+            return None
+        self.place = {name: i for i, name in enumerate(self.genome.contig_id)}
+        for number, line in enumerate(islice(stream, MOST_RECORDS), at + 1):
+            if line.strip():
+                self._record(number, line)
+        if self.unknown:
+            self.problems.add(
+                self.path,
+                f"contigs that the FASTA lacks: {examples(self.unknown)}; it has "
+                f"{examples(self.genome.contig_id)}",
+                "use the contig names of the genome",
+                f"line {next(iter(self.unknown.values()))}",
+            )
+        bad = bool(self.findings.kinds) or bool(self.unknown)
+        self.findings.report()
+        return None if bad else VariantSummary(header[9:], self.records, self.symbolic)
+
+    def _header(self, stream: Iterator[str]) -> tuple[list[str] | None, int]:
+        number = 0
+        for number, line in enumerate(stream, 1):
+            if line.startswith("##"):
+                continue
+            columns = line.rstrip("\r\n").split("\t")
+            if columns[:8] == _FIXED:
+                return columns, number
+            break
+        mend = "a VCF has the line #CHROM POS ID REF ALT QUAL FILTER INFO …, separated by tabs"
+        self.problems.add(
+            self.path, "no VCF header line (#CHROM …)", mend, f"line {max(number, 1)}"
+        )
+        return None, number
+
+    def _record(self, number: int, line: str) -> None:
+        columns = line.rstrip("\r\n").split("\t", 5)
+        self.records += 1
+        if len(columns) < 6 or not columns[1].isdigit():
+            mend = "a record has CHROM, POS, ID, REF, ALT …, separated by tabs"
+            self.findings.add("not a VCF record", mend, number, repr(line[:30].rstrip()))
+            return
+        contig, position, _, ref, alt = columns[:5]
+        at = self.place.get(contig)
+        if at is None:
+            self.unknown.setdefault(contig, number)
+            return
+        if "<" in alt:
+            self.symbolic += 1
+            return
+        start, length = int(position) - 1, int(self.genome.contig_length[at])
+        if start < 0 or start + len(ref) > length:
+            mend = "take variants and genome from the same assembly"
+            what = f"{contig}:{position} {ref[:10]} on {length:,} bp"
+            self.findings.add("a variant beyond the end of its contig", mend, number, what)
+            return
+        offset = int(self.genome.contig_start[at]) + start
+        have = self.genome.code[offset : offset + len(ref)]
+        want = iupac.encode(ref)
+        # Where either is ambiguous there is nothing to contradict.
+        if bool(((have != want) & (have < iupac.N) & (want < iupac.N)).any()) or bool(
+            (want == iupac.UNKNOWN).any()
+        ):
+            mend = "take variants and genome from the same assembly"
+            what = f"{contig}:{position} REF {ref[:10]}, genome {iupac.decode(have)[:10]}"
+            self.findings.add("REF is not what the genome has", mend, number, what)
