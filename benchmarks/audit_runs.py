@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.genes import gene_frame
 from benchmarks.leakage import AuditReport, audit, without
 from benchmarks.results import RunResult, write_json
-from benchmarks.splits import Split, read_split
+from benchmarks.splits import read_split
 from benchmarks.tasks import get_task
 from featurestore.errors import InputError
 from featurestore.plain_json import plain
@@ -40,7 +40,7 @@ def audit_runs(store: Any, runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     InputError
         If no run is of this store's species.
     """
-    found: dict[tuple[str, int], tuple[Split, AuditReport]] = {}
+    found: dict[tuple[str, int], AuditReport] = {}
     rows = []
     for run in runs:
         if run.predictions is None:
@@ -49,7 +49,7 @@ def audit_runs(store: Any, runs: Sequence[RunResult]) -> list[dict[str, Any]]:
         key = (str(run.identity["split"]["digest"]), int(run.predictions["repeat"].iloc[0]))
         if key not in found:
             found[key] = _audit(store, run, key[1])
-        split, report = found[key]
+        report = found[key]
         facts = {**report.summary(), "scores": _scores(run, report)}
         record = {**run.run, "audit": facts}
         write_json(run.path / "run.json", plain(record))
@@ -57,7 +57,7 @@ def audit_runs(store: Any, runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _audit(store: Any, run: RunResult, repeat: int) -> tuple[Split, AuditReport]:
+def _audit(store: Any, run: RunResult, repeat: int) -> AuditReport:
     species = [str(name) for name in run.identity["species"]]
     lacking = sorted(set(species) - set(store.species))
     if lacking:
@@ -72,22 +72,24 @@ def _audit(store: Any, run: RunResult, repeat: int) -> tuple[Split, AuditReport]
         report.notes.append(
             "the store has changed since the run; its genes are taken as they are now"
         )
-    return split, report
+    return report
 
 
 def _scores(run: RunResult, report: AuditReport) -> list[dict[str, Any]]:
     predictions = run.predictions
     assert predictions is not None  # noqa: S101 - the caller asks finished runs only
     everything = _pooled(run, predictions)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for reason in REASONS:
         left = without(predictions, report.select(reason))
         few = _pooled(run, left) if left["y_true"].notna().any() else {}
-        for name in SCORES:
-            rows.append({
+        rows += [
+            {
                 "reason": reason, "metric": name, "all": everything.get(name),
                 "without": few.get(name), "n_all": len(predictions), "n_without": len(left),
-            })  # fmt: skip
+            }
+            for name in SCORES
+        ]  # fmt: skip
     return rows
 
 

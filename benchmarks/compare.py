@@ -361,13 +361,16 @@ def _text_table(rows: pd.DataFrame, metric: str) -> str:
     body = []
     for row in rows.to_dict(orient="records"):
         interval = f"{number(row['ci_low'])} … {number(row['ci_high'])}"
+        descriptive = row["verdict"].startswith("descriptive")
         body.append([
             row["method_a"], row["method_b"], number(row["score_a"]), number(row["score_b"]),
             number(row["mean_difference"], sign=True),
-            interval if math.isfinite(row["ci_low"]) else "–", p_text(row["p_holm"]),
-            row["verdict"] + (f" ({row['note']})" if row["note"] else ""),
+            interval if math.isfinite(row["ci_low"]) else "–",
+            "–" if descriptive else p_text(row["p_holm"]),
+            row["verdict"] + ("  *" if row["note"] else ""),
         ])  # fmt: skip
-    return align(header, body, right=range(2, 7))
+    notes = dict.fromkeys(note for note in rows["note"] if note)
+    return "\n".join([align(header, body, right=range(2, 7)), *(f"* {note}" for note in notes)])
 
 
 def _plain(value: Any) -> Any:

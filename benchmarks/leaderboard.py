@@ -81,8 +81,10 @@ def missing_cells(group: Group) -> list[tuple[str, str]]:
     return [(a, b) for a in learners for b in features if (a, b) not in have]
 
 
-def method_row(group: Group, method: Method, bootstrap: int = 1000) -> dict[str, Any]:
-    """One method as a row of the leaderboard."""
+def method_row(
+    group: Group, method: Method, bootstrap: int = 1000, metrics: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """One method as a row of the leaderboard; ``metrics`` are its :func:`summary`, if at hand."""
     row = _common(group) | {
         "method": method.label, "learner": method.learner, "features": method.features,
         "control": method.control, "status": method.status, "note": method.remarks,
@@ -92,7 +94,7 @@ def method_row(group: Group, method: Method, bootstrap: int = 1000) -> dict[str,
     if not method.done:
         return row | {"status": f"failed: {reason_of(method.failed[0])}"}
     predictions = method.predictions()
-    row |= scores_of(summary(method, group.unit, bootstrap))
+    row |= scores_of(summary(method, group.unit, bootstrap) if metrics is None else metrics)
     folds = np.array(list(method.fold_scores("r2").values()))
     per_repeat = predictions.groupby("repeat")["fold"].nunique()
     return row | {
@@ -119,7 +121,7 @@ def summary(method: Method, unit: str, bootstrap: int = 1000) -> pd.DataFrame:
 
 
 def scores_of(metrics: pd.DataFrame) -> dict[str, float]:
-    """Scores and intervals of a metric table as flat columns ``r2``, ``r2_within_low`` …"""
+    """Scores and intervals of a metric table as flat columns, ``r2``, ``r2_low``, …, by name."""
     flat: dict[str, float] = {}
     for row in metrics.to_dict(orient="records"):
         if row["scope"] in SCOPES and row["metric"] in SHOWN:

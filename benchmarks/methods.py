@@ -68,7 +68,9 @@ class Method:
     def remarks(self) -> str:
         """What did not come out, in words; empty where every seed finished."""
         said = [f"seed {seed_of(run)} failed: {reason_of(run)}" for run in self.failed]
-        said += [f"seed {seed} missing" for seed in self.absent]
+        if self.absent:
+            seeds = ", ".join(map(str, self.absent))
+            said.append(f"{'seed' if len(self.absent) == 1 else 'seeds'} {seeds} missing")
         return "; ".join(said)
 
     def predictions(self) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from benchmarks.splits import Split
 from benchmarks.tasks.base import TaskData
 from featurestore.errors import InputError, unknown_name
 from learners.base import Budget, LearnerInfo
+from learners.registry import make_learner
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,12 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class LearnerPlan:
-    """A learner with its parameters and features, ready to be constructed once per fold."""
+    """A learner with its parameters and features, ready to be constructed once per fold.
 
+    ``asked`` is the name or ``package.module:Class`` that it was asked for by.
+    """
+
+    asked: str
     cls: type[Any]
     features: str
     params: dict[str, Any]
@@ -75,7 +80,7 @@ class LearnerPlan:
 
     def make(self) -> Any:
         """A fresh learner, unfitted."""
-        return self.cls(**self.params)
+        return make_learner(self.asked, self.params)
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,8 @@ def read_params(
 
 
 def _value(raw: str) -> Any:
+    if raw.lower() == "none":
+        return None
     try:
         return json.loads(raw)
     except ValueError:

@@ -153,7 +153,7 @@ def _by_level(levels: pd.Series[str], name: str, what: str) -> Folds:
         raise InputError(f"{name} needs at least two of {what}; there is only {known[0]!r}")
     number = {level: i for i, level in enumerate(known)}
     return Folds(
-        levels.map(number).to_numpy(np.int64),
+        np.asarray(levels.map(number), np.int64),
         dict(enumerate(known)),
         recipe={"folds": len(known), "exclude_test_families": True},
     )

@@ -146,7 +146,7 @@ def _learners(store: Any, species: Sequence[str], options: RunOptions) -> list[L
             features = ""
         elif features is None:
             features = options.features or default_features(store, species, info)
-        plan = LearnerPlan(classes[name], features, params[name])
+        plan = LearnerPlan(name, classes[name], features, params[name])
         if plan.label not in {known.label for known in plans}:
             plan.make()  # a wrong parameter or a missing package is told now, not after hours
             plans.append(plan)

@@ -171,8 +171,9 @@ class AlignedSplit:
         index = pd.MultiIndex.from_frame(genes[["species", "gene"]])
         self.split, self.repeat = split, repeat
         self.families = genes["family"].to_numpy(object)
-        self.family, _ = pd.factorize(genes["family"])
-        self.family_count = int(self.family.max(initial=-1)) + 1
+        self.family, names = pd.factorize(genes["family"])
+        self.family_names = np.asarray(names, object)
+        self.family_count = len(names)
         self._row = index.get_indexer(pd.MultiIndex.from_frame(here[["species", "gene"]]))
         self._fold = here["fold"].to_numpy(np.int64)
         self._role = here["role"].to_numpy(object) if "role" in here else None
@@ -209,18 +210,17 @@ class AlignedSplit:
         rule = self.split.recipe.get("validation", VALIDATION)
         if rule["rule"] == "previous fold":
             before = self.folds[self.folds.index(fold) - 1]
-            return train & (self.test_fold == before)
-        names = pd.Series(self.families[train])
-        sizes = names.value_counts()
-        wanted = rule["fraction"] * len(names)
-        chosen: set[str] = set()
-        taken = 0
-        for name in shuffled(sizes.index, self.split.digest, self.repeat, fold):
-            if taken >= wanted or len(chosen) + 1 == len(sizes):
-                break
-            chosen.add(name)
-            taken += int(sizes[name])
-        picked: NDArray[np.bool_] = train & np.isin(self.families, list(chosen))
+            one_fold: NDArray[np.bool_] = train & (self.test_fold == before)
+            return one_fold
+        sizes = np.bincount(self.family[train], minlength=self.family_count)
+        here = np.flatnonzero(sizes)
+        code = dict(zip(self.family_names[here].tolist(), here.tolist(), strict=True))
+        order = [code[x] for x in shuffled(code, self.split.digest, self.repeat, fold)]
+        before_each = np.cumsum(sizes[order]) - sizes[order]
+        chosen = np.zeros(self.family_count, bool)
+        # Families until a tenth is reached, the last never taken: something must train.
+        chosen[np.array(order, np.int64)[before_each < rule["fraction"] * train.sum()][: len(order) - 1]] = True
+        picked: NDArray[np.bool_] = train & chosen[self.family]
         return picked
 
     def _spelt_out(self, fold: int) -> Sides:

@@ -47,7 +47,7 @@ def split(
     made = load_split(split, genes, seeds=range(repeats), keep_test_families=keep_test_families)
     leakage = gate(made, genes, allow=True)
     write_split(made, out)
-    facts = {
+    facts: dict[str, Any] = {
         "path": str(out), "name": made.name, "digest": made.digest, "recipe": made.recipe,
         "folds": _fold_sizes(made), "leaks": leakage.leaks, "leakage": leakage.text(),
         "notes": made.notes,

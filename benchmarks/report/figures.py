@@ -16,9 +16,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from benchmarks.report.svg import (
-    CONTROL,
     DENSITY,
-    GRID,
     INK,
     MUTED,
     PALETTE,
@@ -27,11 +25,11 @@ from benchmarks.report.svg import (
     style,
     to_svg,
 )
-from benchmarks.text import seconds, size
 
 FloatArray = npt.NDArray[np.float64]
 
 _LONGEST_NAME: Final = 30
+_STEPS: Final = [1, 2, 5, 10]  # ticks at numbers that people count in
 _FEW: Final = 300  # below this many genes each is a dot; above, hexagons show density
 
 
@@ -66,7 +64,7 @@ def density(
         ax = figure.add_subplot()
         low, high = limits
         ax.set(xlim=limits, ylim=limits, aspect="equal")
-        ax.plot(limits, limits, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
+        ax.plot(limits, limits, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=2.5)
         finite = np.isfinite(predicted) & np.isfinite(observed)
         x, y = np.clip(predicted[finite], low, high), observed[finite]
         if len(x) > _FEW:
@@ -74,7 +72,7 @@ def density(
                 x, y, gridsize=34, extent=(low, high, low, high), mincnt=1, linewidths=0.15,
                 cmap=ListedColormap(list(DENSITY)), edgecolors="face", zorder=2,
             )  # fmt: skip
-            most = float(np.max(cells.get_array(), initial=1.0))
+            most = float(np.max(np.asarray(cells.get_array(), np.float64), initial=1.0))
             cells.set_norm(LogNorm(1, max(most, 2.0)))
         else:
             ax.scatter(x, y, s=10, color=DENSITY[4], linewidths=0, alpha=0.7, zorder=2)
@@ -82,7 +80,7 @@ def density(
         ax.set_xlabel(f"predicted, {unit}")
         ax.set_ylabel(f"observed, {unit}")
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_locator(MaxNLocator(5, steps=_STEPS))
         return to_svg(figure, name, f"Observed against predicted values of {len(x)} genes")
 
 
@@ -97,12 +95,18 @@ def _tenths(ax: Axes, x: FloatArray, y: FloatArray) -> None:
 
 
 def dots(
-    series: Sequence[Series], xlabel: str, name: str, description: str, *, names: bool = True
+    series: Sequence[Series],
+    xlabel: str,
+    name: str,
+    description: str,
+    *,
+    width: float,
+    limits: tuple[float, float] | None = None,
 ) -> Markup:
-    """One row per method: a dot per fold (or species), and the estimate with its interval."""
+    """One row per method: a dot for each of several values and their mean, or one with interval."""
     with style(), warnings.catch_warnings():
         _allow_any_script()
-        figure = canvas(6.6 if names else 3.4, 0.55 + 0.27 * len(series))
+        figure = canvas(width, 0.5 + 0.25 * len(series))
         ax = figure.add_subplot()
         rng = np.random.default_rng(0)
         for row, one in enumerate(series):
@@ -117,12 +121,14 @@ def dots(
                 ax.plot([one.low, one.high], [row, row], color=one.colour, lw=1.8)
                 ax.plot(values, [row], "o", color=one.colour, ms=5, mec=PAPER, mew=0.8)
         ax.axvline(0, color=MUTED, lw=0.9, zorder=1)
-        ax.set_yticks(range(len(series)), [shortened(one.label) if names else "" for one in series])
+        ax.set_yticks(range(len(series)), [shortened(one.label) for one in series])
         for tick, one in zip(ax.get_yticklabels(), series, strict=True):
             tick.set_color(MUTED if one.control else INK)
         ax.set_ylim(len(series) - 0.4, -0.6)
         ax.grid(axis="y", visible=False)
-        ax.xaxis.set_major_locator(MaxNLocator(6 if names else 4))
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+        if limits is not None:
+            ax.set_xlim(limits)
         ax.set_xlabel(xlabel)
         return to_svg(figure, name, description)
 
@@ -170,9 +176,9 @@ def cost(points: Sequence[Cost], what: str, score: str, name: str) -> Markup:
     """Score against cost on a logarithmic axis; the line joins methods that none beats in both."""
     with style(), warnings.catch_warnings():
         _allow_any_script()
-        figure = canvas(5.6, 3.7)
+        figure = canvas(5.4, 3.5)
         ax = figure.add_subplot()
-        ax.set_xscale("log")
+        ax.set_xscale("log", base=2 if what == "memory" else 10)
         front = _front(points)
         ax.step([p.cost for p in front], [p.score for p in front], where="post",
                 color=MUTED, lw=1.1, ls=(0, (4, 3)), zorder=1)  # fmt: skip
@@ -182,11 +188,12 @@ def cost(points: Sequence[Cost], what: str, score: str, name: str) -> Markup:
             marker = "D" if p.control else "o"
             ax.plot([p.cost], [p.score], marker, color=p.colour, ms=6.5, mec=PAPER, mew=0.9)
         values = np.array([p.cost for p in points])
-        ax.set_xlim(values.min() / 2.2, values.max() * 4.5)
-        ax.xaxis.set_major_locator(LogLocator(numticks=6))
+        ratio = max(float(values.max() / values.min()), 4.0)
+        ax.set_xlim(values.min() / ratio**0.08, values.max() * ratio**0.3)
+        ax.xaxis.set_major_locator(LogLocator(base=2 if what == "memory" else 10, numticks=7))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _cost_text(v, what)))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_locator(MaxNLocator(6))
+        ax.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
         ax.margins(y=0.1)
         ax.set_xlabel("peak memory" if what == "memory" else "time to fit, one run")
         ax.set_ylabel(score)
@@ -196,7 +203,9 @@ def cost(points: Sequence[Cost], what: str, score: str, name: str) -> Markup:
 
 
 def _cost_text(value: float, what: str) -> str:
-    return size(value) if what == "memory" else seconds(value)
+    if what == "memory":
+        return f"{value / 2**30:g} GiB" if value >= 2**30 else f"{value / 2**20:g} MiB"
+    return f"{value:g} s" if value >= 1 else f"{1000 * value:g} ms"
 
 
 def _front(points: Sequence[Cost]) -> list[Cost]:
@@ -242,6 +251,3 @@ def _overlap(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 def _allow_any_script() -> None:
     """Let names be in scripts that matplotlib's own font lacks: the browser sets the text."""
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-
-
-__all__ = ["CONTROL", "GRID", "Cost", "Series", "colours", "cost", "density", "dots", "learning"]

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
@@ -31,7 +31,7 @@ _VARIABLES: Final = {
     **{colour: f"--d{i}" for i, colour in enumerate(DENSITY)},
 }  # fmt: skip
 
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",  # text stays text: searchable, and set in the page's typeface
     "svg.hashsalt": "meristem",  # same figure, same bytes
     "text.parse_math": False,  # a $ in a name is a $
@@ -59,6 +59,11 @@ def canvas(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     return figure
+
+
+def css(colour: str) -> str:
+    """The CSS value of a stand-in colour, for HTML outside the pictures."""
+    return f"var({_VARIABLES[colour]})"
 
 
 def to_svg(figure: Figure, name: str, description: str) -> Markup:

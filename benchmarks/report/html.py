@@ -1,0 +1,77 @@
+"""Write the report: one HTML file that needs no network, no server and no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.methods import group_runs
+from benchmarks.results import RunResult, write_atomic
+from benchmarks.stats import FALSE_POSITIVE_RATES, MIN_FOLDS, MIN_REPEATS
+from benchmarks.text import number
+from featurestore.errors import InputError
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+def write_report(runs: Sequence[RunResult], path: Path, *, bootstrap: int = 1000) -> None:
+    """Write the report of ``runs`` to ``path``, atomically.
+
+    The file holds its own styles, script and pictures (inline SVG). Its content security policy
+    forbids every load and every script but its own, and all names from results are escaped.
+
+    Parameters
+    ----------
+    runs
+        Runs as read by :func:`benchmarks.results.read_runs`. Those that may not be compared
+        stand in sections of their own.
+    path
+        The HTML file; its folder is made if need be.
+    bootstrap
+        Replicates of the intervals.
+
+    Raises
+    ------
+    InputError
+        If there is no run.
+    """
+    text = render_report(runs, bootstrap=bootstrap)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.encode())
+
+
+def render_report(runs: Sequence[RunResult], *, bootstrap: int = 1000) -> str:
+    """Return the report as HTML; see :func:`write_report`."""
+    # jinja2 and matplotlib are imported here, so that the command line starts without them.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from benchmarks.report.view import group_view
+
+    if not runs:
+        raise InputError("no runs to report; make some with: bench run")
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = number
+    groups = [group_view(g, place, bootstrap) for place, g in enumerate(group_runs(runs))]
+    style, script = ((_TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    values: dict[str, Any] = {
+        "groups": groups,
+        "simulated": any(group["simulated"] for group in groups),
+        "n_runs": len(runs),
+        "n_failed": sum(len(group["failed"]) for group in groups),
+        "rates": FALSE_POSITIVE_RATES,
+        "min_repeats": MIN_REPEATS,
+        "min_folds": MIN_FOLDS,
+        # Files of this package, not of a user: they go in as they are.
+        "style": Markup(style),  # noqa: S704
+        "script": Markup(script),  # noqa: S704
+        "script_digest": digest,
+    }
+    return environment.get_template("report.html").render(values)
