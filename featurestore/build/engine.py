@@ -58,6 +58,12 @@ class Request:
     embedders: Mapping[str, Mapping[str, Any]]
     digest: str
 
+    def selected(self) -> DatasetConfig:
+        """The data set, cut to the species that are to be in the store."""
+        return self.config.model_copy(
+            update={"species": {name: self.config.species[name] for name in self.species}}
+        )
+
 
 def _existing(store: Path) -> Store | None:
     try:
@@ -216,9 +222,9 @@ def build(
         return BuildResult(store, there.digest, True, seconds=time.perf_counter() - started)
     work = WorkArea.beside(store)
     store.parent.mkdir(parents=True, exist_ok=True)
-    with build_lock(work):
+    with build_lock(work.root):
         recover(store)
-        data = load_dataset(config, request.species)
+        data = load_dataset(request.selected())
         result = _build_locked(request, work, store, data, workers, device, say, on_task)
         shutil.rmtree(work.root)
     result.seconds = time.perf_counter() - started

@@ -37,7 +37,7 @@ def estimate(
     config = load_config(dataset)
     target = store or dataset.with_name("store.zarr")
     request = resolve(config, target, embedders, species)
-    data = load_dataset(config, request.species)
+    data = load_dataset(request.selected())
     manifest = readable_manifest(target) if target.exists() else None
     keys = manifest.keys if manifest else {}
     rows: list[dict[str, Any]] = []

@@ -65,7 +65,7 @@ def _unlabelled(data: SpeciesData) -> list[tuple[str, str]]:
     table = data.expression
     if table is None:
         return [(g, "the data set has no expression table") for g in data.gene]
-    has_value = np.isfinite(table.value).any(axis=1)
+    has_value = np.atleast_1d(np.isfinite(table.value).any(axis=1))
     return [
         (gene, "no row in the expression table" if not row else "no value in any sample")
         for gene, row, value in zip(

@@ -65,7 +65,8 @@ def find_shared(
     lowest, highest = np.full(len(first), 2**62), np.full(len(first), -1)
     np.minimum.at(lowest, inverse, shard)
     np.maximum.at(highest, inverse, shard)
-    return place[first[lowest != highest]].astype(np.int64)
+    several: NDArray[np.int64] = place[first[lowest != highest]].astype(np.int64)
+    return several
 
 
 def compute_shared(
@@ -112,13 +113,14 @@ def _commit_npz(path: Path, digests: NDArray[np.uint8], vectors: dict[str, NDArr
     partial = path.with_name(f".{path.stem}.partial.npz")
     with np.errstate(over="ignore"):  # infinities are reported when the bin is written
         stored = {f"output_{k}": v.astype("<f2") for k, v in vectors.items()}
-    np.savez(partial, digest=digests, **stored)
+    np.savez(partial, digest=digests, **stored)  # type: ignore[arg-type] # its stub takes names for flags
     partial.replace(path)
 
 
 @lru_cache(maxsize=8)
 def _pool(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, NDArray[Any]]] | None:
-    digests, vectors = [], {}
+    digests: list[NDArray[np.uint8]] = []
+    vectors: dict[str, list[NDArray[Any]]] = {}
     for path in sorted(Path(folder).glob("[!.]*.npz")):
         with np.load(path, allow_pickle=False) as piece:
             digests.append(piece["digest"])
