@@ -67,7 +67,7 @@ def balanced(groups: pd.Series[str], count: int, *key: object) -> NDArray[np.int
     InputError
         If there are fewer groups than folds.
     """
-    sizes = groups.value_counts()
+    sizes: dict[str, int] = groups.value_counts().to_dict()
     if len(sizes) < count:
         raise InputError(
             f"{count} folds need at least {count} families; these {len(groups)} genes have "
@@ -75,10 +75,10 @@ def balanced(groups: pd.Series[str], count: int, *key: object) -> NDArray[np.int
         )
     heap = [(0, fold) for fold in range(count)]
     fold_of: dict[str, int] = {}
-    for name in shuffled(sizes.index, *key):
+    for name in shuffled(sizes, *key):
         rows, fold = heapq.heappop(heap)
         fold_of[name] = fold
-        heapq.heappush(heap, (rows + int(sizes[name]), fold))
+        heapq.heappush(heap, (rows + sizes[name], fold))
     return np.asarray(groups.map(fold_of), np.int64)
 
 

@@ -218,8 +218,9 @@ class AlignedSplit:
         order = [code[x] for x in shuffled(code, self.split.digest, self.repeat, fold)]
         before_each = np.cumsum(sizes[order]) - sizes[order]
         chosen = np.zeros(self.family_count, bool)
-        # Families until a tenth is reached, the last never taken: something must train.
-        chosen[np.array(order, np.int64)[before_each < rule["fraction"] * train.sum()][: len(order) - 1]] = True
+        # Families until a tenth is reached, the last one never: something must train.
+        few = int((before_each < rule["fraction"] * train.sum()).sum())
+        chosen[order[: min(few, len(order) - 1)]] = True
         picked: NDArray[np.bool_] = train & chosen[self.family]
         return picked
 

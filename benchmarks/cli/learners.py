@@ -1,0 +1,43 @@
+"""``bench learners`` and ``bench check``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from featurestore.cli.common import echo_json, json_option
+
+
+@click.command(short_help="List learners, and why one cannot run.")
+@json_option
+def learners(as_json: bool) -> None:
+    """List every registered learner: what it takes, what it is; why one cannot run here."""
+    from learners.registry import Unavailable, list_learners
+
+    rows = []
+    for name, found in list_learners().items():
+        unavailable = found.reason if isinstance(found, Unavailable) else ""
+        rows.append(
+            _facts(name, found.info if isinstance(found, Unavailable) else found, unavailable)
+        )
+    if as_json:
+        echo_json(rows)
+        return
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        said = f"unavailable: {row['unavailable']}" if row["unavailable"] else row["summary"]
+        takes = ", ".join(row["inputs"])
+        click.echo(f"{row['name']:<{width}}  {takes:<20}  {said}")
+
+
+def _facts(name: str, info: Any, unavailable: str) -> dict[str, Any]:
+    if info is None:
+        empty = {"inputs": [], "summary": "", "reference": "", "control": False, "defaults": {}}
+        return {"name": name, "available": False, "unavailable": unavailable, **empty}
+    return {
+        "name": name, "available": not unavailable, "unavailable": unavailable,
+        "inputs": sorted(info.inputs), "summary": info.summary, "reference": info.reference,
+        "control": info.control, "needs_gpu": info.needs_gpu, "multi_output": info.multi_output,
+        "deterministic": info.deterministic, "defaults": dict(info.defaults),
+    }  # fmt: skip
