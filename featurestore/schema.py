@@ -173,6 +173,17 @@ REGISTRY: Final = (*SPECIES, *SKIPPED, *GENOME, *SEQUENCE, *EXPRESSION, *EMBEDDI
 RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variants", "skipped"})
 """Names an embedder cannot have: they are groups of every species."""
 
+
+def registered(path: str) -> ArraySpec | None:
+    """The entry of an array by its path below the species, whatever its embedder is called."""
+    group, _, name = path.rpartition("/")
+    of_embedder = bool(group) and group not in RESERVED_GROUPS
+    for spec in REGISTRY:
+        if spec.path == path or (of_embedder and spec.path == f"<embedder>/{name}"):
+            return spec
+    return EMBEDDING[0] if of_embedder else None  # an output, under a name of the embedder's own
+
+
 WHOLE_NAMES: Final = frozenset(spec.name for spec in REGISTRY if spec.layout == "whole")
 """Arrays that are one chunk, and so belong to no shard."""
 

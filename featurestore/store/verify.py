@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import StoreError, StoreNotFoundError
-from featurestore.schema import REGISTRY
+from featurestore.schema import registered
 from featurestore.store.manifest import MANIFEST, Manifest, hash_file, read_manifest
 
 
@@ -109,7 +109,6 @@ def _strangers(store: Path, manifest: Manifest) -> Iterator[Finding]:
 
 def _structure(store: Path, manifest: Manifest) -> Iterator[Finding]:
     """Every array has the dimensions of the registry and every chunk that its shape asks for."""
-    known = {spec.name: spec for spec in REGISTRY if "<" not in spec.name}
     for name in sorted(manifest.files):
         if not name.endswith("zarr.json"):
             continue
@@ -117,13 +116,13 @@ def _structure(store: Path, manifest: Manifest) -> Iterator[Finding]:
         if body["node_type"] != "array":
             continue
         folder = name.removesuffix("/zarr.json")
-        spec = known.get(folder.rsplit("/", 1)[-1])
+        spec = registered(folder.split("/", 1)[1])
         dims = tuple(body.get("dimension_names") or ())
         if len(dims) != len(body["shape"]):
             yield Finding(name, f"{len(body['shape'])} dimensions but names {dims}")
-        elif (
-            spec is not None and folder.count("/") == spec.path.count("/") + 1 and dims != spec.dims
-        ):
+        elif spec is None:
+            yield Finding(name, "an array that the schema does not know")
+        elif dims != spec.dims[: len(dims)]:
             yield Finding(name, f"dimensions {dims} where the schema has {spec.dims}")
         for chunk in chunk_names(folder, body):
             if chunk not in manifest.files:
