@@ -12,6 +12,7 @@ a gene with no value is unlabelled.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Targets:
 
 def is_log_unit(unit: str) -> bool:
     """Whether values of this unit are logarithms already (``log2``, ``log10(1+TPM)``, ``ln``)."""
-    return unit.strip().lower().startswith(("log", "ln"))
+    return re.match(r"log|ln\b", unit.strip().lower()) is not None
 
 
 def make_targets(store: Any, species: Sequence[str], target: str = "median") -> Targets:
