@@ -1,0 +1,112 @@
+"""What every learner in torch shares: fit, predict, save, load. A subclass builds its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learners.base import Budget, LearnerInfo
+from learners.batch import FeatureBatch
+from learners.disk import load_arrays, load_config, save_state
+from learners.layout import check_layout, layout_of, require_features
+from learners.targets import TargetScale
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from learners.neural.training import TrainingPlan
+
+
+class TorchLearner:
+    """A network trained by :func:`learners.neural.training.train_network`.
+
+    A subclass gives ``info``, ``build`` and ``plan``; its constructor passes all of its
+    parameters on. Targets are standardised from training rows. The epoch with the best
+    validation error is restored; there is no refit, as validation rows say when to stop.
+    """
+
+    info: ClassVar[LearnerInfo]
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = parameters
+        self.learning_curve: list[dict[str, float]] = []
+        self._layout: dict[str, Any] = {}
+        self._network: nn.Module | None = None
+        self._scale = TargetScale(np.zeros(0), np.zeros(0))
+        self._budget = Budget()
+
+    def build(self, layout: Mapping[str, Any], targets: int) -> nn.Module:
+        """A new network for features of this layout (see :func:`learners.layout.layout_of`)."""
+        raise NotImplementedError
+
+    def plan(self) -> TrainingPlan:
+        """How to train it."""
+        raise NotImplementedError
+
+    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
+        """Train; bit for bit repeatable on CPU for a seed and a number of threads."""
+        from learners.neural.training import reproducible, train_network
+
+        require_features(train, self.info.name)
+        self._layout = layout_of(train)
+        check_layout(self._layout, valid)
+        self._scale, self._budget = TargetScale.of(train), budget
+        with reproducible(seed, budget):
+            self._network = self.build(self._layout, len(self._scale.mean))
+            trained = train_network(
+                self._network,
+                train,
+                valid,
+                scale=self._scale,
+                plan=self.plan(),
+                seed=seed,
+                budget=budget,
+            )
+        self.learning_curve = trained.learning_curve
+
+    def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
+        """Predict, shape (n, t)."""
+        from learners.neural.training import predict_network, reproducible
+
+        check_layout(self._layout, batch)
+        with reproducible(0, self._budget):
+            return predict_network(
+                self._fitted(), batch, scale=self._scale, size=256, budget=self._budget
+            )
+
+    def _fitted(self) -> nn.Module:
+        if self._network is None:
+            raise ValueError(f"{self.info.name} has not been fitted or loaded")
+        return self._network
+
+    def save(self, path: Path) -> None:
+        """Write weights as safetensors, the rest as JSON."""
+        state = self._fitted().state_dict()
+        arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in state.items()}
+        arrays |= {"target_mean": self._scale.mean, "target_deviation": self._scale.deviation}
+        config = {
+            "learner": self.info.name,
+            "parameters": self.parameters,
+            "layout": self._layout,
+        }
+        save_state(path, config, arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote; predicts on the CPU."""
+        import torch
+
+        config, arrays = load_config(path, cls.info.name), load_arrays(path)
+        learner = cls(**config["parameters"])
+        learner._layout = config["layout"]
+        learner._scale = TargetScale(arrays.pop("target_mean"), arrays.pop("target_deviation"))
+        network = learner.build(learner._layout, len(learner._scale.mean))
+        network.load_state_dict(
+            {name.removeprefix("network."): torch.from_numpy(a) for name, a in arrays.items()}
+        )
+        learner._network = network
+        return learner
