@@ -113,6 +113,15 @@ def _style(lines: list[str]) -> Style | None:
     return None
 
 
+def _parents(text: str) -> list[str]:
+    """Ids in Parent; a comma within an id is percent-encoded, one between ids is not."""
+    found = _PARENT.search(text)
+    if found is None:
+        return []
+    parents = _GFF3_COMMENT.sub("", found[1]) if "#" in text else found[1]
+    return [unquote(p).strip() if "%" in p else p.strip() for p in parents.split(",")]
+
+
 def _gff3_attributes(text: str) -> dict[str, str]:
     pairs = (part.partition("=") for part in _GFF3_COMMENT.sub("", text).split(";"))
     values = {key.strip(): value.strip() for key, _, value in pairs if key.strip()}
@@ -185,11 +194,8 @@ class _LineReader:
     def _take_gff3(self, columns: list[str], start: int, end: int, number: int) -> None:
         kind, text = columns[2], columns[8]
         if kind in _CODING_OR_EXON:
-            if found := _PARENT.search(text):
-                parents = _GFF3_COMMENT.sub("", found[1]) if "#" in text else found[1]
-                for parent in parents.split(","):
-                    name = unquote(parent) if "%" in parent else parent
-                    self._part(name.strip(), kind, start, end, columns[7])
+            for parent in _parents(text):
+                self._part(parent, kind, start, end, columns[7])
         elif kind in GENE_TYPES:
             self._gene(columns, start, end, number, _gff3_attributes(text))
         elif is_transcript(kind):
@@ -197,7 +203,7 @@ class _LineReader:
             feature = RawFeature(columns[0], start, end, columns[6], number, kind, attributes)
             name = attributes.get("ID") or attributes.get("Name") or f"line {number}"
             # A transcript of several genes does not exist; `Parent=a,b` then names the first.
-            feature.parent = attributes.get("Parent", "").split(",")[0]
+            feature.parent = next(iter(_parents(text)), "")
             self.raw.transcripts.setdefault(name, feature)
         elif kind.endswith("gene"):
             attributes = _gff3_attributes(text)

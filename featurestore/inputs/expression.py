@@ -143,12 +143,14 @@ class _Cells:
     table: Table
     config: ExpressionConfig
     findings: Findings
-    good: bool = True
 
     def __post_init__(self) -> None:
         missing = self.config.missing
-        further = {str(token) for token in missing} if isinstance(missing, tuple) else set()
-        self.missing = MISSING | further
+        further = missing if isinstance(missing, tuple) else ()
+        self.missing = MISSING | {token for token in further if isinstance(token, str)}
+        self.missing_numbers = [float(token) for token in further if not isinstance(token, str)]
+        # Texts that read as numbers may be declared missing; only then is every cell looked at.
+        self.plain = not further
         self.instead = 0.0 if missing == "zero" else np.nan
         self.refuse_negative = self.config.unit.strip().lower() in _NEVER_NEGATIVE
 
@@ -158,7 +160,8 @@ class _Cells:
         """Numbers of one row, into ``out``."""
         try:
             out[:] = [float(text) for text in texts]
-            if np.isfinite(out).all() and not (self.refuse_negative and (out < 0).any()):
+            usual = np.isfinite(out).all() and not (self.refuse_negative and (out < 0).any())
+            if usual and self.plain:
                 return
         except ValueError:
             pass
@@ -176,6 +179,8 @@ class _Cells:
             number = float(text)
         except ValueError:
             number = np.inf
+        if number in self.missing_numbers:
+            return self.instead
         if not np.isfinite(number):
             mend = f"write a number; texts that mean missing go into missing = [{text!r}]"
             self.findings.add("a cell that is no number", mend, line, shown)

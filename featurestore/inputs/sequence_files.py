@@ -97,8 +97,8 @@ def _join(entries: dict[str, _Entries]) -> tuple[dict[str, list[_Entry | None]],
     by_gene: list[dict[str, list[str]]] = []
     for found in entries.values():
         genes: dict[str, list[str]] = defaultdict(list)
-        for name, entry in found.items():
-            genes[entry.gene].append(name)
+        for name, own in found.items():
+            genes[own.gene].append(name)
         by_gene.append(genes)
     regions = list(entries.values())
     names = dict.fromkeys(name for found in regions for name in found)

@@ -33,6 +33,7 @@ MISSING: Final = frozenset(
 )
 """What a cell without a value holds."""
 
+_IDS: Final = frozenset((*GENE, *TRANSCRIPT, *SAMPLE))
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSED: Final = {".gz", ".bgz", ".bgzf"}
 
@@ -201,7 +202,9 @@ def _read_quoted(
 
 def _with_row_names(header: list[str], counts: list[int]) -> list[str]:
     """R writes no name over its row names: the header then is one short of every row."""
-    return ["", *header] if counts and set(counts) == {len(header) + 1} else header
+    names_ids = any(_plain(name) in _IDS for name in header)
+    one_short = bool(counts) and set(counts) == {len(header) + 1}
+    return ["", *header] if one_short and not names_ids else header
 
 
 def _tell_widths(
