@@ -1,7 +1,9 @@
 """Runs put in order: which may be compared (a group), and which repeat one method.
 
-Runs are comparable when task, target, unit, split recipe, store and species agree. Runs of one
-learner, parameters and features that differ in their seed are repeats of one method.
+Runs are comparable when task, target, unit, split recipe, data set and species agree. The data
+set is what the store was built from; a store that has since got another embedder is the same
+benchmark. Runs of one learner, parameters and features that differ in their seed are repeats of
+one method.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ class Group:
     unit: str
     split: str
     recipe: str
-    store: str
+    dataset: str
     species: tuple[str, ...]
     methods: tuple[Method, ...]
 
@@ -161,8 +163,8 @@ def group_runs(runs: Iterable[RunResult]) -> list[Group]:
     for run in runs:
         keyed[_group_key(run)].append(run)
     return [
-        Group(task, target, unit, split, recipe, store, species, _methods(members))
-        for (task, target, unit, split, recipe, store, species), members in sorted(keyed.items())
+        Group(task, target, unit, split, recipe, dataset, species, _methods(members))
+        for (task, target, unit, split, recipe, dataset, species), members in sorted(keyed.items())
     ]
 
 
@@ -175,7 +177,7 @@ def _group_key(run: RunResult) -> tuple[Any, ...]:
         str(identity.get("unit", "")),
         str(split.get("name", "")),
         _canonical(_without_seed(split.get("recipe"))),
-        str((identity.get("store") or {}).get("digest", "")),
+        str(identity.get("dataset_digest") or (identity.get("store") or {}).get("digest", "")),
         tuple(sorted(str(name) for name in identity.get("species") or ())),
     )
 

@@ -53,7 +53,7 @@ def group_view(group: Group, place: int, bootstrap: int) -> dict[str, Any]:
         "learning": panels.learnings(done, shade, f"g{place}l"),
         "cost": panels.costs(rows, shade, f"g{place}c"),
         "matrix": _matrix(rows, pairs), "standing": standing(pairs) if len(pairs) else "",
-        "funnels": _funnels(group), "failed": _failed(group), "audits": _audits(group),
+        "funnels": _funnels(group), "failed": _failed(group), "audit": _audit(group),
         "shared": _shared(group), "runs": [_run(run) for m in ranked for run in m.runs],
         "notes": sorted({str(note) for run in group.runs for note in run.run.get("notes") or ()}),
     }  # fmt: skip
@@ -224,10 +224,40 @@ def _failed(group: Group) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _audits(group: Group) -> list[str]:
-    """Each distinct leakage audit once, as indented JSON."""
-    found = {_pretty(run.run["audit"]) for run in group.runs if run.run.get("audit")}
-    return sorted(found)
+def _audit(group: Group) -> dict[str, Any] | None:
+    """Scores with and without the genes that the leakage audit concerns, by method."""
+    found = [
+        (m, [run.run["audit"] for run in m.done if run.run.get("audit")]) for m in group.methods
+    ]
+    found = [(method, audits) for method, audits in found if audits]
+    if not found:
+        return None
+    first = found[0][1][0]
+    reasons = [
+        {"name": name, "genes": told.get("genes", 0), "fraction": told.get("fraction") or 0.0}
+        for name, told in (first.get("reasons") or {}).items()
+    ]
+    lines = [
+        (method.label, [_with_and_without(audits, reason["name"]) for reason in reasons])
+        for method, audits in found
+    ]
+    notes = sorted(
+        {str(note) for _, audits in found for a in audits for note in a.get("notes") or ()}
+    )
+    return {"reasons": reasons, "lines": lines, "notes": notes}
+
+
+def _with_and_without(audits: Sequence[dict[str, Any]], reason: str) -> tuple[str, str]:
+    """R² of all genes and of those left when the genes concerned are out, mean over runs."""
+    rows = [
+        row for audit in audits for row in audit.get("scores") or ()
+        if row.get("reason") == reason and row.get("metric") == "r2"
+    ]  # fmt: skip
+    out = []
+    for key in ("all", "without"):
+        values = [float(row[key]) for row in rows if row.get(key) is not None]
+        out.append(number(float(np.mean(values)) if values else None))
+    return out[0], out[1]
 
 
 def _shared(group: Group) -> list[tuple[str, str]]:
@@ -239,12 +269,13 @@ def _shared(group: Group) -> list[tuple[str, str]]:
             versions.setdefault(str(name), set()).add(str(version))
     told = [f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())]
     store = first.get("store") or {}
+    stores = sorted({str((r.identity.get("store") or {}).get("digest")) for r in group.runs})
     return [
         ("Task", group.task), ("Target", f"{group.target} [{group.unit}]"),
         ("Species", ", ".join(group.species)),
         ("Split", group.split), ("Split recipe", group.recipe),
-        ("Store", f"{group.store} (schema {store.get('schema_version', 'not recorded')})"),
-        ("Data set", str(first.get("dataset_digest") or "not recorded")),
+        ("Data set", group.dataset),
+        ("Store", f"{', '.join(stores)} (schema {store.get('schema_version', 'not recorded')})"),
         ("Versions", ", ".join(told) or "not recorded"),
     ]  # fmt: skip
 

@@ -66,9 +66,8 @@ def learning_of(seed: int, folds: int, steps: int = 60) -> pd.DataFrame:
     for fold in range(folds):
         train = 0.28 + 0.4 * np.exp(-step / 14) - 0.001 * step + 0.004 * rng.normal(size=steps)
         valid = 0.38 + 0.3 * np.exp(-step / 11) + 0.0006 * step + 0.008 * rng.normal(size=steps)
-        parts.append(pd.DataFrame(
-            {"repeat": seed, "fold": fold, "step": step, "train": train, "valid": valid + 0.01 * fold}
-        ))  # fmt: skip
+        curve = {"step": step, "train": train, "valid": valid + 0.01 * fold}
+        parts.append(pd.DataFrame({"repeat": seed, "fold": fold, **curve}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -93,7 +92,7 @@ def funnel_of(n: int, species: Sequence[str]) -> list[dict[str, Any]]:
 
 def identity_of(
     learner: str, features: str, *, seed: int = 0, target: str = "median", control: bool = False,
-    params: Mapping[str, Any] | None = None, task: str = "expression", store: str = "5" * 64,
+    params: Mapping[str, Any] | None = None, task: str = "expression", dataset: str = "d" * 64,
     split: str = "families-5fold", split_digest: str | None = None, simulated: bool = True,
     species: Sequence[str] = SPECIES, leakage: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
@@ -110,7 +109,7 @@ def identity_of(
             "reference": "Chen & Guestrin (2016) KDD 785–794" if learner == "xgboost" else "",
         },
         "features": features, "seed": seed,
-        "store": {"digest": store, "schema_version": "1.0"}, "dataset_digest": "d" * 64,
+        "store": {"digest": "5" * 64, "schema_version": "1.0"}, "dataset_digest": dataset,
         "species": list(species), "versions": {"meristem": "0.1.0", "numpy": "2.4.6"},
     }  # fmt: skip
 
@@ -127,8 +126,9 @@ def write_run(
     species = tuple(sorted(genes["species"].unique()))
     what = identity_of(learner, features, seed=seed, species=species, **identity)
     digest = digest_of(what)
-    stem = "".join(c if c.isalnum() else "_" for c in f"{learner}_{features}")
-    path = folder / f"{what['task']}-{what['target']}-{stem}-s{seed}-{digest[:8]}"
+    named = f"{what['task']}-{what['target']}-{learner}_{features}-s{seed}"
+    stem = "".join(c if c.isalnum() or c == "-" else "_" for c in named)
+    path = folder / f"{stem}-{digest[:8]}"
     path.mkdir(parents=True)
     table = predictions
     if table is None:
