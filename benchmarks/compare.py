@@ -143,7 +143,7 @@ def standing(pairs: pd.DataFrame) -> str:
             f"(bench run --seeds {MIN_REPEATS})."
         )
     return (
-        f"{claims} of {int(powered.sum())} tested pairs differ at {NOMINAL:.0%} "
+        f"{claims} of {int(powered.sum())} tested pairs differ at {100 * NOMINAL:.0f} % "
         "(corrected resampled t-test, Holm-adjusted)."
     )
 
@@ -169,6 +169,7 @@ class _Scorer:
     replicates: int
     seed: int
     _frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _rows: dict[str, bytes] = field(default_factory=dict)
     _scores: dict[tuple[str, tuple[str, ...]], _Scored] = field(default_factory=dict)
 
     def frame(self, method: Method) -> pd.DataFrame:
@@ -177,8 +178,18 @@ class _Scorer:
             table = method.predictions()
             table = table[table["y_true"].notna()]
             keys = [key for key in _KEYS if key in table]
-            self._frames[method.label] = table.sort_values(keys, ignore_index=True)
+            table = table.sort_values(keys, ignore_index=True)
+            self._frames[method.label] = table
+            what = table[[*keys, "fold", "y_true"]].astype({"fold": str})
+            self._rows[method.label] = hashlib.sha256(
+                pd.util.hash_pandas_object(what, index=False).to_numpy().tobytes()
+            ).digest()
         return self._frames[method.label]
+
+    def same_rows(self, a: Method, b: Method) -> bool:
+        """Whether two methods predicted the same genes, in the same folds, of the same values."""
+        self.frame(a), self.frame(b)
+        return self._rows[a.label] == self._rows[b.label]
 
     def score(self, method: Method, rows: pd.DataFrame, *, whole: bool) -> _Scored:
         """Score a method on ``rows``; ``whole`` says that no row of its repeats is left out."""
@@ -221,17 +232,16 @@ class _Shared:
 def _share(a: Method, b: Method, scorer: _Scorer) -> _Shared:
     """Match the rows of two methods; a repeat whose folds hold other genes is left out, said."""
     left, right = scorer.frame(a), scorer.frame(b)
+    if scorer.same_rows(a, b):
+        return _Shared(left, right, whole=True, remarks=[])
     repeats = set(left["repeat"]) & set(right["repeat"])
     left = left[left["repeat"].isin(repeats)].reset_index(drop=True)
     right = right[right["repeat"].isin(repeats)].reset_index(drop=True)
     keys = [key for key in _KEYS if key in left and key in right]
-    whole = len(left) == len(right) and bool(
-        (left[keys].to_numpy() == right[keys].to_numpy()).all()
-    )
+    index = left[keys].merge(right[keys], on=keys)
+    lost = len(left) + len(right) - 2 * len(index)
     remarks = []
-    if not whole:
-        index = left[keys].merge(right[keys], on=keys)
-        lost = len(left) + len(right) - 2 * len(index)
+    if lost:
         remarks.append(f"{lost:,} predictions stand in one of the two only and are left out")
         left, right = index.merge(left, on=keys), index.merge(right, on=keys)
     differs = left["fold"].astype(str).to_numpy() != right["fold"].astype(str).to_numpy()
@@ -247,7 +257,7 @@ def _share(a: Method, b: Method, scorer: _Scorer) -> _Shared:
             f"{a.runs[0].path} and {b.runs[0].path}: the observed values of the same genes "
             "differ, so they are not the same benchmark; run one of them again"
         )
-    return _Shared(left, right, whole, remarks)
+    return _Shared(left, right, whole=not lost, remarks=remarks)
 
 
 def _compare_group(group: Group, scorer: _Scorer, baseline: str | None) -> list[dict[str, Any]]:

@@ -205,7 +205,8 @@ def evaluate(
     """
     table = _prepare(predictions)
     everything = np.zeros(len(table.frame), dtype=np.intp)
-    rows = _scoped(table, everything, ["pooled"], unit, bootstrap, seed)
+    pooled = _scoped(table, everything, ["pooled"], unit, bootstrap, seed)
+    rows = list(pooled)
     for column, prefix in _GROUPINGS:
         if column not in table.frame:
             continue
@@ -213,6 +214,9 @@ def evaluate(
         if column != "species" and len(names) < 2:
             continue
         labels = [prefix + str(name).removeprefix(prefix) for name in names]
+        if len(names) == 1:  # of one species every scope is the pooled one
+            rows += [(m, s, *rest) for s in ("within-species", *labels) for m, _, *rest in pooled]
+            continue
         average = "within-species" if column == "species" else None
         rows += _scoped(table, np.asarray(codes, np.intp), labels, unit, bootstrap, seed, average)
     rows += _folds(table, unit)

@@ -45,12 +45,12 @@ def headline(group: Group, rows: Sequence[dict[str, Any]]) -> str:
     if best is None:
         return "No learner has finished here yet."
     low, high = number(best["r2_low"], 2), number(best["r2_high"], 2)
-    interval = f", 95 % interval {low} to {high}" if math.isfinite(best["r2_low"]) else ""
+    interval = f", 95\u00a0% interval {low} to {high}" if math.isfinite(best["r2_low"]) else ""
     tail = f"(R² {number(best['r2'], 2)}{interval})."
     if best["r2"] <= 0:
         return f"No learner does better than the mean on {held_out(group)}: {named(best)} {tail}"
     return (
-        f"{named(best)} explains {100 * best['r2']:.0f} % of the variance of "
+        f"{named(best)} explains {100 * best['r2']:.0f}\u00a0% of the variance of "
         f"{group.unit} ({group.target}) in {held_out(group)} {tail}"
     )
 

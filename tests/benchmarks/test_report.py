@@ -115,7 +115,7 @@ def test_report_shows_every_method_and_figure(full):
 
 
 def test_headline_says_the_best_learner_and_its_score(full):
-    headline = re.search(r"<h1>(.*?)</h1>", full, re.DOTALL).group(1)
+    headline = re.search(r"<h1>(.*?)</h1>", full, re.DOTALL).group(1).replace("\u00a0", " ")
     assert re.match(
         r"ridge on pc explains [45]\d % of the variance of log10\(1\+TPM\) \(median\) in genes of "
         r"families it never saw \(R² 0\.[45]\d, 95 % interval 0\.\d\d to 0\.\d\d\)\.", headline,
