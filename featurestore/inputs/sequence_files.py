@@ -116,7 +116,7 @@ def _join(entries: dict[str, _Entries]) -> tuple[dict[str, list[_Entry | None]],
         places[name] = place
     # A record of one region that serves others stands in them. Two may serve each other: the
     # one named by its gene goes, else the first, and the other stays.
-    alone = [name for name in serves if sum(name in found for found in regions) == 1]
+    alone = [n for n in names if n in serves and sum(n in found for found in regions) == 1]
     alone.sort(key=lambda name: not any(f[name].gene == name for f in regions if name in f))
     absorbed = [name for name in alone if _drop_if_served(name, serves[name], places)]
     return places, absorbed

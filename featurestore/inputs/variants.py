@@ -6,10 +6,11 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, cast
 
 from featurestore.inputs.files import missing_file_mend
 from featurestore.inputs.findings import Findings
@@ -63,12 +64,14 @@ def check_variants(path: Path, genome: Genome, problems: Problems) -> VariantSum
     return None
 
 
-def _open(path: Path) -> io.TextIOWrapper:
-    stream = path.open("rb")
-    packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    raw = gzip.GzipFile(fileobj=stream) if packed else stream
-    return io.TextIOWrapper(raw, encoding="utf-8-sig")
+@contextmanager
+def _open(path: Path) -> Iterator[Iterator[str]]:
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        raw = gzip.GzipFile(fileobj=stream) if packed else stream
+        with io.TextIOWrapper(cast("IO[bytes]", raw), encoding="utf-8-sig") as text:
+            yield text
 
 
 @dataclass
