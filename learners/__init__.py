@@ -1,0 +1,1 @@
+"""Learners: feature batches in, predictions out. They never see a store."""

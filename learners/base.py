@@ -77,9 +77,7 @@ class Learner(Protocol):
 
     info: ClassVar[LearnerInfo]
 
-    def fit(
-        self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget
-    ) -> None:
+    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
         """Fit on ``train``; ``valid`` is for early stopping and tuning.
 
         A learner whose stopping point is a number (rounds, penalty) finds it on ``valid``

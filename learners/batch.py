@@ -57,7 +57,7 @@ class ArraySource:
         self.dtype = values.dtype
         names = {1: ("channel",), 2: ("region", "position"), 3: ("region", "bin", "channel")}
         self.dims = dims if dims is not None else names.get(values.ndim - 1, ())
-        self.coords = dict(coords or {})
+        self.coords: Mapping[str, NDArray[Any]] = dict(coords or {})
         self.valid = valid
         self.shard_start = np.arange(0, max(len(values), 1), shard_rows, dtype=np.int64)
 

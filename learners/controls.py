@@ -32,9 +32,7 @@ class _GroupMeans:
         """Take the means over training and validation rows; nothing is tuned."""
         both = concat(train, valid)
         mask = observed(both)
-        self._levels = [
-            _means(keys, both.require_targets(), mask) for keys in self._keys(both)
-        ]
+        self._levels = [_means(keys, both.require_targets(), mask) for keys in self._keys(both)]
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t): the mean of the finest group that has one, target by target."""

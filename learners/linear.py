@@ -248,4 +248,3 @@ def _solve_each(
         out[:, here] = cho_solve(factor, right[:, here], check_finite=False)
         diagonal[:] = kept
     return out
-

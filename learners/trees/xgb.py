@@ -187,9 +187,7 @@ class XGBoost:
         return learner
 
 
-def quantile_matrix(
-    batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None
-) -> Any:
+def quantile_matrix(batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None) -> Any:
     """A ``QuantileDMatrix`` read from the batch shard by shard, rows in the order of shards.
 
     ``reference`` lends its bin edges: without it validation rows would be binned on their own.
