@@ -67,7 +67,7 @@ def balanced(groups: pd.Series[str], count: int, *key: object) -> NDArray[np.int
     InputError
         If there are fewer groups than folds.
     """
-    sizes: dict[str, int] = groups.value_counts().to_dict()
+    sizes = {str(name): int(rows) for name, rows in groups.value_counts().items()}
     if len(sizes) < count:
         raise InputError(
             f"{count} folds need at least {count} families; these {len(groups)} genes have "

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.results import (
@@ -137,6 +138,17 @@ def learning_table(learner: Any, repeat: int, fold: int) -> pd.DataFrame | None:
         for one in curve
     ]
     return pd.DataFrame(rows, columns=list(LEARNING_COLUMNS))
+
+
+def best_step(learner: Any, learning: pd.DataFrame | None) -> int | None:
+    """The step that the learner says it stopped at, else that of the lowest validation loss."""
+    told = getattr(learner, "best_step", None)
+    if told is not None:
+        return int(told)
+    if learning is None or not learning["valid"].notna().any():
+        return None
+    lowest = int(np.nanargmin(learning["valid"].to_numpy(np.float64)))
+    return int(learning["step"].iloc[lowest])
 
 
 def _number(value: Any) -> float:

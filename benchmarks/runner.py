@@ -31,7 +31,13 @@ from benchmarks.plans import (
     split_learner,
 )
 from benchmarks.progress import Progress
-from benchmarks.run_folder import RunFolder, describe, learning_table, run_record
+from benchmarks.run_folder import (
+    RunFolder,
+    best_step,
+    describe,
+    learning_table,
+    run_record,
+)
 from benchmarks.split_files import load_split
 from benchmarks.splits import AlignedSplit, Sides, Split
 from benchmarks.tasks import get_task
@@ -309,9 +315,10 @@ def _fit_predict(
     start = time.perf_counter()
     predictions = task.predict(plan.data, sides.test, _checked(learner, batch))
     facts["predict_s"] = time.perf_counter() - start
-    facts["best_step"] = getattr(learner, "best_step", None)
     folder.save_model(learner, **place)
-    return predictions.assign(**place), learning_table(learner, **place)
+    learning = learning_table(learner, **place)
+    facts["best_step"] = best_step(learner, learning)
+    return predictions.assign(**place), learning
 
 
 def _nothing(batch: FeatureBatch) -> Predict:

@@ -41,3 +41,36 @@ def _facts(name: str, info: Any, unavailable: str) -> dict[str, Any]:
         "control": info.control, "needs_gpu": info.needs_gpu, "multi_output": info.multi_output,
         "deterministic": info.deterministic, "defaults": dict(info.defaults),
     }  # fmt: skip
+
+
+@click.command(short_help="Put a learner through the contract suite.")
+@click.argument("name")
+@click.option("--full", is_flag=True, help="Four times the rows of the quick suite.")
+@json_option
+def check(name: str, full: bool, as_json: bool) -> None:
+    """Check that learner NAME (or package.module:Class) keeps the contract of learners.
+
+    Same seed same prediction, order and batch size of no matter, no test label in reach, saved and
+    loaded without pickle, a planted signal learned, shuffled labels not, NaN refused. Exit code 1
+    where it does not.
+    """
+    from learners.checks import check_learner
+
+    results = check_learner(name, quick=not full)
+    passed = all(result.passed for result in results)
+    if as_json:
+        rows = [
+            {
+                "name": one.name, "passed": one.passed, "skipped": one.skipped,
+                "message": one.message,
+            }
+            for one in results
+        ]  # fmt: skip
+        echo_json({"learner": name, "passed": passed, "checks": rows})
+    else:
+        for one in results:
+            word = "skipped" if one.skipped else "ok" if one.passed else "FAILED"
+            click.echo(f"{word:<8} {one.name}" + (f": {one.message}" if one.message else ""))
+        click.echo(f"{name} {'keeps' if passed else 'breaks'} the contract")
+    if not passed:
+        raise click.exceptions.Exit(1)

@@ -167,6 +167,18 @@ def test_learners_lists_what_there_is(call):
     assert "ridge" in call("learners").stdout
 
 
+def test_check_ends_with_1_where_the_contract_is_broken(call):
+    fine = call("check", "species_mean", "--json")
+    assert fine.exit_code == 0, fine.output
+    facts = json.loads(fine.stdout)
+    assert facts["passed"]
+    assert all(one["passed"] for one in facts["checks"])
+    broken = call("check", "bench_fakes:PredictsNaN")
+    assert broken.exit_code == 1
+    assert "FAILED" in broken.stdout
+    assert call("check", "ridgee").exit_code == 2
+
+
 def test_unknown_command_has_a_suggestion(call):
     found = call("leaderbord")
     assert found.exit_code == 2

@@ -85,7 +85,7 @@ def test_species_with_other_units_or_without_expression(fakes):
 
 @pytest.mark.parametrize("target", ["medain", "sample:", "tissue:bark", "sample:s9"])
 def test_unknown_targets_name_the_nearest_or_all(fakes, target):
-    with pytest.raises(InputError, match="median|leaf|s1"):
+    with pytest.raises(InputError, match=r"median|leaf|s1"):
         make_targets(fakes.make_store(10), ["alpha"], target)
 
 
