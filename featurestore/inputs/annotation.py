@@ -19,7 +19,7 @@ from featurestore.inputs.annotation_lines import RawAnnotation, RawFeature, read
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean, strip_ncbi
 from featurestore.inputs.model import SkippedGene
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, examples, few
 
 _CODING: Final = frozenset({"protein_coding", "protein-coding", "protein_coding_gene", "mRNA"})
 # TAIR10 gives the biotype in Note, where other sources have free text.
@@ -154,7 +154,7 @@ class _Builder:
         if alone:
             self.notes.append(
                 f"{len(alone):,} genes have no transcript and stand for themselves, "
-                f"for example {examples(alone)}."
+                f"for example {few(alone)}."
             )
         return genes
 
@@ -183,7 +183,7 @@ class _Builder:
         if derived:
             self.notes.append(
                 f"{len(derived):,} genes have no line of their own and are made from their "
-                f"transcripts, for example {examples(derived)}."
+                f"transcripts, for example {few(derived)}."
             )
         return found
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean, meet
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, examples, few
 from featurestore.inputs.tables import FAMILY, GENE, MISSING, TRANSCRIPT, Table, read_table
 
 _ORTHOFINDER: Final = ("hog", "orthogroup")
@@ -80,7 +80,7 @@ def singletons_note(genes: Sequence[str], family: Sequence[str]) -> list[str]:
         return []
     return [
         f"families: {len(alone):,} of {len(genes):,} genes have no family and stand as "
-        f"singletons, for example {examples(alone)}."
+        f"singletons, for example {few(alone)}."
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from featurestore.inputs.problems import examples
+from featurestore.inputs.problems import few
 
 _PREFIX: Final = re.compile(r"^(?:gene|transcript):", re.IGNORECASE)
 _NCBI_PREFIX: Final = re.compile(r"^(?:gene|rna)-")
@@ -63,12 +63,12 @@ class Meeting:
         if lonely:
             told.append(
                 f"{table}: {len(lonely):,} of {len(genes):,} genes have no row, "
-                f"for example {examples(lonely)}."
+                f"for example {few(lonely)}."
             )
         if unused:
             told.append(
                 f"{table}: {len(unused):,} of {len(rows):,} ids name no gene of this data set, "
-                f"for example {examples(unused)}."
+                f"for example {few(unused)}."
             )
         return told
 
@@ -121,4 +121,6 @@ def meet(
                 by = f"its ids are the genes' {name}" if number else ""
                 how = " and ".join(x for x in (by, change) if x)
                 best = Meeting(key, transform, met, how)
+            if best and best.met * _WORTH >= len(key):
+                return best  # nothing further can be worth it
     return best

@@ -25,7 +25,7 @@ from featurestore.errors import InputError, MeristemError, MissingDependencyErro
 from featurestore.inputs.annotation import GeneModel, read_annotation
 from featurestore.inputs.dataset import DatasetConfig
 from featurestore.inputs.fasta import contig_lengths, read_genome
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, examples, few
 from featurestore.sequence import iupac
 
 # The standard genetic code (NCBI translation table 1), codons in the order A C G T.
@@ -131,7 +131,7 @@ def proteins_of(config: DatasetConfig) -> tuple[dict[tuple[str, str], str], list
         if without:
             notes.append(
                 f"{name}: {len(without):,} of {len(annotation.genes):,} genes have no coding "
-                f"sequence and stand as singletons, for example {examples(without)}."
+                f"sequence and stand as singletons, for example {few(without)}."
             )
     problems.raise_if_any()
     return proteins, notes

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean
 from featurestore.inputs.model import UNKNOWN_POSITION
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, few
 from featurestore.inputs.tables import CONTIG, GENE, MISSING, STRAND, Table, read_table
 
 STRANDS = {"+": 1, "1": 1, "+1": 1, "-": -1, "-1": -1, "−": -1, ".": 0, "?": 0, "0": 0}
@@ -66,12 +66,12 @@ def read_positions(path: Path, problems: Problems) -> Positions | None:
     if unknown := [name for name, s in zip(names, strand, strict=True) if s == 0]:
         notes.append(
             f"positions: {len(unknown):,} of {len(names):,} genes have no strand, "
-            f"for example {examples(unknown)}."
+            f"for example {few(unknown)}."
         )
     if placeless := [name for name, p in zip(names, tss, strict=True) if p < 0]:
         notes.append(
             f"positions: {len(placeless):,} of {len(names):,} genes have no TSS, "
-            f"for example {examples(placeless)}."
+            f"for example {few(placeless)}."
         )
     return Positions(names, table.column(contig), strand, tss, tts, notes)
 

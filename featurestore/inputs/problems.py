@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -55,3 +56,8 @@ def examples(values: Iterable[str], most: int = 3) -> str:
     listed = list(values)
     shown = ", ".join(listed[:most])
     return shown if len(listed) <= most else f"{shown}, … ({len(listed):,} in all)"
+
+
+def few(values: Iterable[str], most: int = 3) -> str:
+    """The first few of many ids, where the sentence has already said how many there are."""
+    return ", ".join(itertools.islice(values, most))

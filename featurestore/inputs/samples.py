@@ -8,7 +8,7 @@ from typing import Final
 
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.model import Expression
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, examples, few
 from featurestore.inputs.tables import SAMPLE, Table, read_table
 
 _CONTROL: Final = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0", "": ""}
@@ -67,12 +67,12 @@ def _notes(samples: list[str], row: dict[str, int]) -> list[str]:
     if lonely := [sample for sample in samples if sample not in row]:
         notes.append(
             f"samples: {len(lonely):,} of {len(samples):,} samples of the expression table have "
-            f"no row, for example {examples(lonely)}."
+            f"no row, for example {few(lonely)}."
         )
     if unused := [sample for sample in row if sample not in set(samples)]:
         notes.append(
             f"samples: {len(unused):,} of {len(row):,} rows name no sample of the expression "
-            f"table, for example {examples(unused)}."
+            f"table, for example {few(unused)}."
         )
     return notes
 

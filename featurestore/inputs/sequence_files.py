@@ -17,7 +17,7 @@ from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean
 from featurestore.inputs.model import UNKNOWN_POSITION
 from featurestore.inputs.positions import STRANDS, read_boundary, read_strand, tell_repeats
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, few
 from featurestore.inputs.sequence_tables import RECORD
 from featurestore.inputs.sequences import Given
 from featurestore.inputs.tables import CONTIG, GENE, MISSING, TRANSCRIPT, read_table
@@ -66,7 +66,7 @@ def read_region_files(files: Mapping[str, Path], problems: Problems) -> Given | 
     if absorbed:
         notes.append(
             f"sequences: {len(absorbed):,} records that stand for a whole gene serve its other "
-            f"records, for example {examples(absorbed)}."
+            f"records, for example {few(absorbed)}."
         )
 
     def known(values: list[int]) -> int:

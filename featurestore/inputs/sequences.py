@@ -21,7 +21,7 @@ from featurestore.errors import did_you_mean
 from featurestore.inputs.dataset import DatasetConfig, SpeciesConfig
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.model import Region
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, few
 from featurestore.sequence import iupac
 
 _DEFAULT_ANCHOR: Final = {"promoter": "tss", "terminator": "tts"}
@@ -197,11 +197,11 @@ def _note_short(given: Given, regions: Sequence[Region], lengths: NDArray[np.int
         if absent:
             given.notes.append(
                 f"sequences: {len(absent):,} of {len(lengths):,} records have no {region.name}, "
-                f"for example {examples(absent)}."
+                f"for example {few(absent)}."
             )
         if short.size:
             given.notes.append(
                 f"sequences: {short.size:,} records have a {region.name} shorter than "
-                f"{region.length:,} bp, for example {examples(given.record[j] for j in short)}; "
+                f"{region.length:,} bp, for example {few(given.record[j] for j in short)}; "
                 "they begin at its most upstream base."
             )

