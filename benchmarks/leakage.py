@@ -159,7 +159,7 @@ class AuditReport:
 
     def summary(self) -> dict[str, Any]:
         """Counts and examples per reason, plain JSON."""
-        reasons = {}
+        reasons: dict[str, dict[str, Any]] = {}
         for reason in ("family", "overlap", "identity"):
             genes = self.select(reason)
             reasons[reason] = {
@@ -167,6 +167,9 @@ class AuditReport:
                 "fraction": len(genes) / self.tested if self.tested else 0.0,
                 "examples": genes["gene"].head(5).tolist(),
             }
+        alike = self.select("identity")
+        # Windows that overlap share sequence anyway; what else is alike is the news.
+        reasons["identity"]["without_overlap"] = int((alike["overlap"] == 0).sum())
         return {
             "tested": self.tested, "containment": CONTAINMENT, "reasons": reasons,
             "notes": self.notes,

@@ -154,6 +154,8 @@ def _tell_audit(facts: dict[str, Any]) -> None:
     for reason, found in facts["reasons"].items():
         examples = f" ({', '.join(found['examples'])} …)" if found["examples"] else ""
         click.echo(f"  {found['genes']:>8,}  {found['fraction']:6.1%}  {_WORDS[reason]}{examples}")
+    apart = facts["reasons"]["identity"]["without_overlap"]
+    click.echo(f"  {apart:>8,}          of these with no window that overlaps")
     for note in facts["notes"]:
         click.echo(f"note: {note}", err=True)
 

@@ -156,6 +156,7 @@ def test_audit_finds_what_was_planted(fakes):
     assert set(report.select("identity")["gene"]) == {"alpha0000", f"alpha{twin:04d}"}
     assert set(report.select("overlap")["gene"]) == {"alpha0001", f"alpha{far:04d}"}
     assert report.select("family").empty
+    assert report.summary()["reasons"]["identity"]["without_overlap"] == 2
     assert report.summary()["containment"] == CONTAINMENT
 
 
