@@ -142,7 +142,7 @@ def test_audit_finds_what_was_planted(fakes):
     genes = gene_frame(store, ["alpha"])
     split = make_split(genes)
     fold = split.table.set_index("gene")["fold"].reindex(genes["gene"]).to_numpy()
-    twin = int(np.flatnonzero(fold != fold[0])[0])
+    twin = int(np.flatnonzero(fold != fold[0])[-1])
     codes[twin] = codes[0]
     table = store.genes("alpha")
     table.tss[:] = np.arange(100) * 10_000 + 5_000
