@@ -77,7 +77,12 @@ class LeakageError(MeristemError, ValueError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    by_folded = {k.casefold(): k for k in known}
+    if name.casefold() in by_folded:
+        return f" Did you mean {by_folded[name.casefold()]!r}?"
+    close = [
+        by_folded[k] for k in difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    ]
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -102,12 +102,14 @@ class SpeciesView:
         known = self._store.groups(self.species)
         if name not in known:
             raise unknown_name(f"group of {self.species}", group, [*known, "onehot"])
+        self._store.check_group(self.species, name)
         node = self._store.tree.children[self.species].children[name]
         return node.to_dataset(inherit=True)
 
     @property
     def genes(self) -> xr.Dataset:
         """Genes and their coordinates."""
+        self._store.check_group(self.species, "")
         return self._store.tree.children[self.species].to_dataset()
 
 
@@ -143,6 +145,7 @@ class Store:
         self.attrs: dict[str, Any] = body["attributes"]
         self._check_version()
         self._checked = CheckedStore(path, manifest=self.manifest)
+        self._sound: set[str] = set()
 
     def _check_version(self) -> None:
         found = str(self.attrs.get("meristem", {}).get("schema_version", "unknown"))
@@ -192,8 +195,33 @@ class Store:
         full = f"{self._known(species)}/{path}" if path else species
         if full not in self._metadata:
             raise unknown_name(f"array of {species}", path, self._paths(species))
+        self._check_metadata(full)
         found: Mapping[str, Any] = self._metadata[full]
         return found
+
+    def _check_metadata(self, path: str) -> None:
+        """Hold one node's own ``zarr.json`` against the manifest, once.
+
+        We read the root's consolidated copy; readers that do not know of it read this file, and
+        what one reader takes from a store another must take too.
+        """
+        if path in self._sound:
+            return
+        name = f"{path}/zarr.json"
+        file = self.path / name
+        if not file.exists():
+            raise damaged(file, "it is missing")
+        if hash_file(file) != self.manifest.files.get(name):
+            raise damaged(file, "its bytes are not those that were written")
+        self._sound.add(path)
+
+    def check_group(self, species: str, group: str) -> None:
+        """Hold the metadata of a group and its arrays against the manifest."""
+        base = f"{species}/{group}" if group else species
+        for path, body in self._metadata.items():
+            own = path == base or (path.rpartition("/")[0] == base and body["node_type"] == "array")
+            if own:
+                self._check_metadata(path)
 
     def _paths(self, species: str) -> list[str]:
         start = f"{species}/"
