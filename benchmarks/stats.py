@@ -6,8 +6,8 @@ nor stores; it needs numpy and scipy only.
 
 Measured false-positive rates at a nominal 5 % (two exchangeable ridge learners, 300 genes in 60
 families, grouped 5-fold cross-validation × 10): naive paired t-test 65 %, bootstrap over genes
-33 %, bootstrap over families 14.5 %, corrected resampled t-test 7 %. The simulation is repeated
-by ``tests/benchmarks/test_stats.py``.
+33 %, bootstrap over families 14.5 %, corrected resampled t-test 7 %. A simulation of that layout
+in ``tests/benchmarks/test_stats.py`` gives 59, 22, 9 and 5 %: see docs/benchmark_protocol.md.
 """
 
 from __future__ import annotations

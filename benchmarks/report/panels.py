@@ -118,10 +118,13 @@ def learnings(methods: Sequence[Method], shade: dict[str, str], name: str) -> li
             continue
         told = [fold.get("best_step") for run in method.done for fold in run.run.get("folds") or ()]
         best = [float(step) for step in told if step is not None and math.isfinite(step)]
-        svg = figures.learning(
-            pd.concat(tables, ignore_index=True), shade[method.label], best, f"{name}{len(out)}"
-        )
-        text = f"stops at step {np.median(best):.0f} (median)" if best else ""
+        curves = pd.concat(tables, ignore_index=True)
+        if not best and curves["valid"].notna().any():
+            known = curves[curves["valid"].notna()]
+            at = known.groupby(["repeat", "fold"])["valid"].idxmin()
+            best = known.loc[at, "step"].astype(float).tolist()
+        svg = figures.learning(curves, shade[method.label], best, f"{name}{len(out)}")
+        text = f"best at step {np.median(best):.0f} (median)" if best else ""
         out.append({
             "label": method.label, "svg": svg, "text": text, "colour": css(shade[method.label])
         })  # fmt: skip

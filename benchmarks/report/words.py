@@ -57,7 +57,7 @@ def headline(group: Group, rows: Sequence[dict[str, Any]]) -> str:
 
 def beside(group: Group, rows: Sequence[dict[str, Any]], pairs: pd.DataFrame) -> list[str]:
     """What a reader should know beside the headline."""
-    said = [_lead(rows, pairs), *_controls(rows)]
+    said = [_lead(rows, pairs), *_controls(group, rows)]
     contaminated = [row for row in rows if row["contaminated"]]
     if contaminated:
         names = ", ".join(named(row) for row in contaminated)
@@ -94,25 +94,27 @@ def _lead(rows: Sequence[dict[str, Any]], pairs: pd.DataFrame) -> str:
     row = pair.iloc[0]
     turn = 1.0 if row["method_a"] == names[0] else -1.0
     lead = number(turn * row["mean_difference"], sign=True)
-    start = f"Its lead over the next, {named(ranked[1])}, is {lead} R² "
+    start = f"From the next, {named(ranked[1])}, it differs by {lead} R² over test folds: "
     if row["verdict"].startswith("descriptive"):
         done = f"{row['n_repeats']} × {row['n_folds']}"
         return (
-            f"{start}and descriptive: the folds shared are {done}, and a claim needs at least "
+            f"{start}descriptive, as {done} folds are shared and a claim needs at least "
             f"{MIN_REPEATS} repeats × {MIN_FOLDS} folds."
         )
     if row["claim"]:
-        return (
-            f"{start}and real (corrected resampled t-test, Holm-adjusted p = {row['p_holm']:.3g})."
-        )
-    return f"{start}and not shown to be real (Holm-adjusted p = {number(row['p_holm'], 2)})."
+        return f"{start}a real difference (corrected resampled t-test, Holm-adjusted p = {row['p_holm']:.3g})."
+    return f"{start}not shown to be real (Holm-adjusted p = {number(row['p_holm'], 2)})."
 
 
-def _controls(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _controls(group: Group, rows: Sequence[dict[str, Any]]) -> list[str]:
     of = {row["learner"]: row for row in rows if row["control"] and math.isfinite(row["r2"])}
     said = []
     if "family_mean" in of:
-        said.append(f"Homology alone (family_mean) gives R² {number(of['family_mean']['r2'], 2)}.")
+        apart = "never saw" in held_out(group)
+        why = ", with no relative of a test gene in training" if apart else ""
+        said.append(
+            f"Homology alone (family_mean) gives R² {number(of['family_mean']['r2'], 2)}{why}."
+        )
     if "shuffled_labels" in of:
         value = of["shuffled_labels"]["r2"]
         fine = abs(value) <= _ABOUT_ZERO
