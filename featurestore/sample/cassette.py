@@ -75,12 +75,12 @@ def random_bases(rng: np.random.Generator, size: int, gc: float) -> NDArray[np.u
 
 def ancestor(rng: np.random.Generator) -> Cassette:
     """Draw the ancestral gene of a family, with its planted motif sites."""
-    gc = float(np.clip(0.36 + 0.05 * rng.standard_normal(), 0.22, 0.52))
+    gc = float(np.clip(0.37 + 0.07 * rng.standard_normal(), 0.20, 0.58))
     structure = _structure(rng)
     up, down = (int(rng.integers(1050, 1400)) for _ in range(2))
     code = random_bases(rng, up + structure.length + down, gc)
     # The two flanks differ a little in composition, so that their GC terms are told apart.
-    code[up + structure.length :] = random_bases(rng, down, gc + 0.04 * (rng.random() - 0.5))
+    code[up + structure.length :] = random_bases(rng, down, gc + 0.12 * (rng.random() - 0.5))
     rate = np.full(code.size, RATE["flank"])
     _write_gene(rng, code, rate, up, structure)
     cassette = Cassette(code, rate, up, structure, gc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,13 @@ from featurestore.sample.motifs import MOTIFS
 from featurestore.sample.settings import SPECIES, SampleSettings, stream
 
 COPY_NUMBERS = (1, 2, 3, 4, 6)
-COPY_PROBABILITIES = (0.62, 0.22, 0.09, 0.05, 0.02)
+COPY_PROBABILITIES = (0.74, 0.16, 0.06, 0.03, 0.01)
 """Copies of a family at the speciation."""
 
-KEPT = 0.92
+KEPT = 0.75
 """Probability that a species keeps a copy."""
 
-TANDEM = 0.10
+TANDEM = 0.08
 """Probability that a kept copy has duplicated again, in tandem, since the speciation."""
 
 TURNOVER = 0.6
@@ -103,28 +104,38 @@ def draw_families(settings: SampleSettings) -> list[Family]:
     """Draw families until each species has ``settings.genes`` genes."""
     free = [settings.genes for _ in SPECIES]
     families: list[Family] = []
-    while any(free):
-        name = f"SIMFAM{len(families) + 1:05d}"
+    for number in count(1):
+        name = f"SIMFAM{number:05d}"
         family = _family(stream(settings.seed, "family", name), name, free)
-        families.append(family)
+        # Near the end the only species that would keep a family may be full.
+        if any(family.members):
+            families.append(family)
         free = [room - len(m) for room, m in zip(free, family.members, strict=True)]
+        if not any(free):
+            break
     return families
 
 
 def _family(rng: np.random.Generator, name: str, free: list[int]) -> Family:
     """One family: ancient copies, each kept or lost by each species, some doubled in tandem."""
     root = ancestor(rng)
-    count = COPY_NUMBERS[int(np.searchsorted(np.cumsum(COPY_PROBABILITIES)[:-1], rng.random()))]
+    copies_then = COPY_NUMBERS[
+        int(np.searchsorted(np.cumsum(COPY_PROBABILITIES)[:-1], rng.random()))
+    ]
     members: list[list[Member]] = [[] for _ in SPECIES]
     copies: list[str] = []
-    for copy in range(count):
-        distance = 0.0 if count == 1 else round(0.05 + 0.35 * float(rng.random()), 4)
+    for copy in range(copies_then):
+        distance = 0.0 if copies_then == 1 else round(0.05 + 0.35 * float(rng.random()), 4)
         before = evolve(rng, root, distance)
         kept = rng.random(len(SPECIES)) < KEPT
+        home = int(rng.integers(0, len(SPECIES)))
         leaves: list[str] = []
         for index in range(len(SPECIES)):
-            # The first copy stays wherever there is room, so that no family is empty.
-            if not (kept[index] or copy == 0) or len(members[index]) >= free[index]:
+            # One copy stays somewhere, so that no family is empty.
+            if (
+                not (kept[index] or (copy == 0 and index == home))
+                or len(members[index]) >= free[index]
+            ):
                 continue
             stem = f"{name}_{SPECIES[index].tag}_c{copy + 1}"
             room = free[index] - len(members[index])

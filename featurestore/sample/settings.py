@@ -43,8 +43,8 @@ class SpeciesSettings:
 
 
 SPECIES = (
-    SpeciesSettings("simulated_alpha", "simA", 3, 0.10, 0.0),
-    SpeciesSettings("simulated_beta", "simB", 4, 0.14, 0.15),
+    SpeciesSettings("simulated_alpha", "simA", 3, 0.25, 0.0),
+    SpeciesSettings("simulated_beta", "simB", 4, 0.32, 0.15),
 )
 """Both species; the mutant lines are of the first."""
 
@@ -84,8 +84,8 @@ class SampleSettings:
     genes: int = 600
     lines: int = 24
     replicates: int = 2
-    family_sd: float = 0.17
-    gene_sd: float = 0.19
+    family_sd: float = 0.20
+    gene_sd: float = 0.22
     domain_sd: float = 0.08
     noise_sd: float = 0.18
     line_sd: float = 0.0

@@ -79,7 +79,9 @@ def draw_variants(settings: SampleSettings, species: Species, grammar: Grammar) 
         code = species.contigs[contig].code
         indel = (
             rng.random() < settings.indels
-            and not blocked[contig][position - ANCHOR_MARGIN : position + ANCHOR_MARGIN].any()
+            and not blocked[contig][
+                max(position - ANCHOR_MARGIN, 0) : position + ANCHOR_MARGIN
+            ].any()
         )
         ref, alt = _indel(rng, code, position) if indel else _substitution(rng, code, position)
         if "N" in ref:
