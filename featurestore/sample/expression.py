@@ -174,18 +174,18 @@ def _measure(
     samples: list[Sample],
 ) -> tuple[Floats, Floats]:
     """Noisy TPM, shape (gene, sample), and the log10 scale of each sample."""
-    rng = stream(settings.seed, "measurement", species.settings.name)
-    count = len(species.genes)
-    factor = settings.line_sd * rng.standard_normal(count)  # a gene's response to the factor
-    loading = rng.standard_normal(settings.lines)
+    name, count = species.settings.name, len(species.genes)
+    response = settings.line_sd * stream(settings.seed, "factor", name).standard_normal(count)
     values = np.empty((count, len(samples)))
     for column, sample in enumerate(samples):
         value = log10[:, sample.tissue].copy()
         if not sample.control:
             own = mutants.line == sample.line_index
             value[mutants.gene[own]] += mutants.delta[own, sample.tissue]
-            value += factor * loading[sample.line_index]
-        values[:, column] = value + settings.noise_sd * rng.standard_normal(count)
+            value += response * stream(settings.seed, "factor", sample.line).standard_normal()
+        # A stream per sample: more lines leave the other columns as they are.
+        noise = stream(settings.seed, "measurement", name, sample.name).standard_normal(count)
+        values[:, column] = value + settings.noise_sd * noise
     amount = 10**values
     total = 1e6 * count / settings.transcriptome * 10**species.settings.shift
     factors = total / amount.sum(axis=0)
