@@ -235,7 +235,7 @@ class FeatureBatch:
         values = self.blocks[name].read(index)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
-            first = self.gene[index[bad[0]]]
+            first = str(self.gene[index[bad[0]]])
             raise InputError(
                 f"feature {name!r} holds NaN or infinite values in {len(bad)} of {len(index)} rows "
                 f"read, first at gene {first!r}; leave out genes whose status is not ok, or build "

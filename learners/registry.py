@@ -24,6 +24,9 @@ Parameter = str | int | float | bool | None
 _EXTRAS: Final = {"torch": "torch", "xgboost": "boosting", "lightgbm": "boosting"}
 """Extra of this project that brings a module."""
 
+_PACKAGES: Final = {"sklearn": "scikit-learn"}
+"""Distribution of a module where the two are named differently."""
+
 _WORDS: Final = {
     "true": True, "yes": True, "on": True, "1": True,
     "false": False, "no": False, "off": False, "0": False,
@@ -177,7 +180,7 @@ def _importable(module: str) -> bool:
 
 def _install_line(modules: Iterable[str]) -> str:
     extras = sorted({_EXTRAS[m] for m in modules if m in _EXTRAS})
-    others = [m for m in modules if m not in _EXTRAS]
+    others = [_PACKAGES.get(m, m) for m in modules if m not in _EXTRAS]
     wanted = ([f"'meristem[{','.join(extras)}]'"] if extras else []) + others
     return f"pip install {' '.join(wanted)}"
 

@@ -46,7 +46,7 @@ def observed(batch: FeatureBatch) -> NDArray[np.bool_]:
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         raise InputError(
-            f"{int(bad.sum())} targets are NaN or infinite, first gene {batch.gene[row]!r}, target "
+            f"{int(bad.sum())} targets are NaN or infinite, first gene {str(batch.gene[row])!r}, target "
             f"{column}: {targets[row, column]}; mask missing targets or leave the genes out"
         )
     return mask

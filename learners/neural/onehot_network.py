@@ -92,9 +92,9 @@ def _full_tower(dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (4, 64, 64):
         layers += [
-            nn.Conv1d(channels, 64, 8, padding="same"),
+            nn.Conv1d(channels, 64, 8, padding=4),
             nn.ReLU(),
-            nn.Conv1d(64, 64, 8, padding="same"),
+            nn.Conv1d(64, 64, 8, padding=4),
             nn.ReLU(),
             nn.MaxPool1d(8, stride=8, ceil_mode=True),
             nn.Dropout(dropout),

@@ -127,7 +127,7 @@ class XGBoost:
             set_target(seen, group.train, column)
             set_target(held_out, group.valid, column)
             history: dict[str, dict[str, list[float]]] = {}
-            booster = xgboost.train(
+            xgboost.train(
                 parameters,
                 seen,
                 limit,
@@ -137,8 +137,10 @@ class XGBoost:
                 verbose_eval=False,
                 callbacks=[_stop_at(Clock(budget, SEARCH_SHARE))],
             )
-            best.append(booster.best_iteration + 1)
-            curves.append((history["train"]["rmse"], history["valid"]["rmse"]))
+            valid_errors = history["valid"]["rmse"]
+            # Its own best_iteration is not set where the clock stops it.
+            best.append(1 + int(np.argmin(valid_errors)))
+            curves.append((history["train"]["rmse"], valid_errors))
         return best, curves
 
     def _refit(self, group: TargetGroup, parameters: dict[str, Any], best: list[int]) -> None:
