@@ -7,6 +7,7 @@ neither is imputed or left out.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -73,12 +74,27 @@ def leaderboard(
 
 
 def missing_cells(group: Group) -> list[tuple[str, str]]:
-    """Learners × features of a group that no run stands for; controls are not crossed."""
+    """Learners × features of a group that no run stands for.
+
+    Crossed are the features that several learners were run on, with the learners that can take
+    them; controls are not crossed.
+    """
     crossed = [method for method in group.methods if method.features and not method.control]
     have = {(method.learner, method.features) for method in crossed}
-    learners = sorted({learner for learner, _ in have})
-    features = sorted({name for _, name in have})
-    return [(a, b) for a in learners for b in features if (a, b) not in have]
+    users = Counter(features for _, features in have)
+    shared = sorted(features for features, learners in users.items() if learners > 1)
+    only_codes = {m.learner for m in crossed if _inputs(m) == ["codes"]}
+    return [
+        (learner, features)
+        for learner in sorted({learner for learner, _ in have})
+        for features in shared
+        if (learner, features) not in have and (learner not in only_codes or features == "onehot")
+    ]
+
+
+def _inputs(method: Method) -> list[str]:
+    inputs: list[str] = method.runs[0].identity["learner"].get("inputs", [])
+    return inputs
 
 
 def method_row(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.features import parse
 from benchmarks.identity import versions
 from benchmarks.results import digest_of
 from benchmarks.splits import Split
@@ -173,6 +174,10 @@ def _value(raw: str) -> Any:
         return raw
 
 
+def _groups(features: str) -> list[str]:
+    return [term.group for term in parse(features)] if features else []
+
+
 def identity_of(
     store: Any,
     options: RunOptions,
@@ -186,7 +191,8 @@ def identity_of(
     """All that makes a run what it is; equal identities promise equal results.
 
     Limits of the budget that change results (rounds, seconds, memory) stand among the
-    parameters as ``budget.rounds`` …; threads and device do not.
+    parameters as ``budget.rounds`` …; threads and device do not. The store stands with the
+    digest of what the run reads of it, so that an embedder added later leaves the run as it is.
     """
     about = store.attrs.get("meristem", {})
     limits = {
@@ -208,11 +214,13 @@ def identity_of(
             "params": {**learner.info.defaults, **learner.params, **limits},
             "reference": learner.info.reference,
             "control": learner.info.control,
+            "inputs": sorted(learner.info.inputs),
         },
         "features": learner.features,
         "seed": seed,
         "store": {
-            "digest": store.digest, "schema_version": str(about.get("schema_version", "")),
+            "digest": store.content_digest(species, _groups(learner.features)),
+            "schema_version": str(about.get("schema_version", "")),
         },
         "dataset_digest": str(about.get("dataset_digest", "")),
         "species": list(species),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -54,8 +56,11 @@ def leaderboard(runs: Path, sort_by: str, bootstrap: int, as_json: bool) -> None
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where to write it.  [default: report.html in the folder of runs]",
 )
+@click.option(
+    "--open", "show", is_flag=True, help="Open it in the browser, where there is a screen."
+)
 @json_option
-def report(runs: Path, out: Path | None, as_json: bool) -> None:
+def report(runs: Path, out: Path | None, show: bool, as_json: bool) -> None:
     """Leaderboard, scatter and fold panels, learning, cost, funnel and identity in one file."""
     from benchmarks.report.html import write_report
     from benchmarks.results import read_runs
@@ -67,3 +72,14 @@ def report(runs: Path, out: Path | None, as_json: bool) -> None:
         echo_json({"path": str(path), "runs": len(found), "bytes": path.stat().st_size})
     else:
         click.echo(f"{path}: {len(found)} runs, {path.stat().st_size:,} bytes")
+    if show and _has_screen():
+        click.launch(path.resolve().as_uri())
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have somewhere to open; a text browser would block the terminal."""
+    if os.environ.get("CI"):
+        return False
+    if sys.platform in {"darwin", "win32"}:
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -151,7 +151,8 @@ def _grid(group: Group, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None
             cells[at] = {"kind": "ok", "text": number(row["r2"], 2), "strength": round(100 * part)}
         elif at not in cells:
             cells[at] = {"kind": "failed", "text": "failed", "strength": 0}
-    lines = [(learner, [cells[learner, name] for name in features]) for learner in learners]
+    beside = {"kind": "apart", "text": "", "strength": 0}
+    lines = [(learner, [cells.get((learner, n), beside) for n in features]) for learner in learners]
     return {"features": features, "lines": lines}
 
 

@@ -110,12 +110,22 @@ def _stored_config(config: DatasetConfig, store: Store, name: str) -> dict[str, 
     if name in config.embedder_options or name == "onehot":
         return embedder_config(config, name)
     species = next(s for s in store.species if name in store.embedders(s))
-    attrs = store.embedder_attrs(species, name)
+    try:
+        attrs = store.embedder_attrs(species, name)
+    except StoreError:
+        return embedder_config(config, name)  # its metadata are damaged: as if built anew
     return {"type": attrs["type"], **attrs["parameters"]}
 
 
 def is_up_to_date(request: Request, store: Path) -> Store | None:
     """The store, if it already holds exactly what is asked for, every file in its place."""
+    try:
+        return _unchanged(request, store)
+    except StoreError:
+        return None  # damaged metadata: the build mends them
+
+
+def _unchanged(request: Request, store: Path) -> Store | None:
     there = _existing(store)
     if (
         there is None

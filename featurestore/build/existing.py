@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 
-from featurestore.build.plan import GENOME_CHUNKS_PER_TASK, BuildPlan, Task
+from featurestore.build.plan import GENOME_CHUNKS_PER_TASK, BuildPlan, GroupPlan, Task
 from featurestore.build.shared import pool_from_store
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import StoreError
 from featurestore.schema import WHOLE_NAMES, Status
 from featurestore.store.manifest import Manifest, hash_file, read_manifest
+from featurestore.store.reader import Store, open_store
 from featurestore.store.shard import WrittenFile
 
 
@@ -87,8 +86,6 @@ def pool_known_bins(work: WorkArea, plan: BuildPlan, store_path: Path) -> dict[s
     -------
     dict of embedder name to number of distinct inputs that need no model run
     """
-    from featurestore.store.reader import open_store
-
     offered: dict[str, int] = {}
     store = open_store(store_path)
     for species in plan.species:
@@ -105,17 +102,24 @@ def pool_known_bins(work: WorkArea, plan: BuildPlan, store_path: Path) -> dict[s
             )
             if not pending or group.name not in store.embedders(species.name):
                 continue
-            attrs = dict(store.embedder_attrs(species.name, group.name))
-            attrs.pop("name", None)
-            if attrs != dict(group.identity):
-                continue
-            offered[group.name] = offered.get(group.name, 0) + _offer(
-                work, store, species.name, group.name, group.pool
-            )
+            count = _offer(work, store, species.name, group)
+            offered[group.name] = offered.get(group.name, 0) + count
     return offered
 
 
-def _offer(work: WorkArea, store: Any, species: str, name: str, pool: str) -> int:
+def _offer(work: WorkArea, store: Store, species: str, group: GroupPlan) -> int:
+    """Pool one group of the store; a damaged one offers nothing, and its shards are computed."""
+    name = group.name
+    try:
+        attrs = store.embedder_attrs(species, name)
+        if {k: v for k, v in attrs.items() if k != "name"} != dict(group.identity):
+            return 0
+        return _pool_group(work, store, species, name, group.pool)
+    except StoreError:
+        return 0
+
+
+def _pool_group(work: WorkArea, store: Store, species: str, name: str, pool: str) -> int:
     digest = store.array(species, f"{name}/input_digest")
     status = store.array(species, f"{name}/status")
     usable = np.broadcast_to((status == Status.OK)[:, :, None], digest.shape[:3])

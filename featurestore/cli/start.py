@@ -68,10 +68,17 @@ def families(dataset: Path, out: Path, identity: float, coverage: float, as_json
     from dataclasses import asdict
 
     from featurestore.cli.build import dataset_file
+    from featurestore.inputs.dataset import load_config
     from featurestore.inputs.orthology import make_families
 
-    summary = make_families(dataset_file(dataset), out, identity=identity, coverage=coverage)
+    config = load_config(dataset_file(dataset))
+    made = make_families(config, out, min_identity=identity, coverage=coverage)
     if as_json:
-        echo_json(asdict(summary))
-    else:
-        click.echo(str(summary))
+        echo_json(asdict(made))
+        return
+    for note in made.notes:
+        click.echo(note)
+    genes = sum(len(family) for family in made.family.values())
+    click.echo(
+        f"{out}: {genes:,} genes in {made.families:,} families; name it as families in {config.path}"
+    )

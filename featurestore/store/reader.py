@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from featurestore.errors import (
     StoreNotFoundError,
     unknown_name,
 )
-from featurestore.schema import SCHEMA_VERSION, Status
+from featurestore.schema import SCHEMA_VERSION, SPECIES, Status
 from featurestore.store.arrays import StoredArray
 from featurestore.store.checked import CheckedStore
 from featurestore.store.manifest import hash_file, read_manifest
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Text = NDArray[np.str_]
+_GENE_ARRAYS = frozenset(spec.name for spec in SPECIES)
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,22 @@ class Store:
     def digest(self) -> str:
         """Sha256 of the manifest: the identity of everything in the store."""
         return self.manifest.digest
+
+    def content_digest(self, species: Sequence[str], features: Sequence[str]) -> str:
+        """Sha256 over the bytes of genes, expression and the named features, nothing else.
+
+        What a result depends on: it stays when another embedder or species joins the store.
+        """
+        groups = {"expression", *(f.partition(".")[0] for f in features)}
+        groups = {"sequence" if g == "onehot" else g for g in groups}
+        lines = []
+        for path, file in sorted(self.manifest.files.items()):
+            owner, _, rest = path.partition("/")
+            group, _, deeper = rest.partition("/")
+            of_species = group in _GENE_ARRAYS
+            if owner in species and (of_species or group in groups) and deeper:
+                lines.append(f"{path} {file.sha256}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def dataset_digest(self) -> str:

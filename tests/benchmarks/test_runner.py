@@ -56,7 +56,13 @@ def test_a_run_writes_what_the_contract_says(fakes, tmp_path):
     assert list(record) == RUN_KEYS
     assert set(record["identity"]) == IDENTITY_KEYS
     assert set(record["identity"]["split"]) == {"name", "digest", "recipe", "leakage_allowed"}
-    assert set(record["identity"]["learner"]) == {"name", "params", "reference", "control"}
+    assert set(record["identity"]["learner"]) == {
+        "name",
+        "params",
+        "reference",
+        "control",
+        "inputs",
+    }
     assert record["identity"]["unit"] == "log10(1+TPM)"
     assert record["identity"]["simulated"] is True
     assert record["identity_digest"] == digest_of(record["identity"])

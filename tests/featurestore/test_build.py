@@ -44,18 +44,29 @@ def small_shards(monkeypatch):
 
 @pytest.fixture
 def dataset(tmp_path) -> Path:
-    return write_dataset(tmp_path / "in", random_species("plant_a", genes=70), random_species("plant_b", genes=40, seed=1))
+    return write_dataset(
+        tmp_path / "in",
+        random_species("plant_a", genes=70),
+        random_species("plant_b", genes=40, seed=1),
+    )
 
 
-def test_every_window_in_the_store_is_the_one_looked_up_base_by_base(tmp_path, dataset, small_shards):
+def test_every_window_in_the_store_is_the_one_looked_up_base_by_base(
+    tmp_path, dataset, small_shards
+):
     build(dataset, tmp_path / "s.zarr")
     store = featurestore.open(tmp_path / "s.zarr")
     for species in store.species:
         genes = store.genes(species)
         names = store.text(species, "genome/contig_id").tolist()
-        starts, lengths = store.array(species, "genome/contig_start"), store.array(species, "genome/contig_length")
+        starts, lengths = (
+            store.array(species, "genome/contig_start"),
+            store.array(species, "genome/contig_length"),
+        )
         genome = store.array(species, "genome/code")
-        contigs = {n: decode(genome[s : s + k]) for n, s, k in zip(names, starts, lengths, strict=True)}
+        contigs = {
+            n: decode(genome[s : s + k]) for n, s, k in zip(names, starts, lengths, strict=True)
+        }
         codes, padded = store.features(species, "onehot"), store.array(species, "sequence/padded")
         for i in range(len(genes.gene)):
             low, high = sorted((int(genes.tss[i]), int(genes.tts[i])))
@@ -80,7 +91,9 @@ def test_kmer_features_follow_from_the_stored_bases(tmp_path, dataset, small_sha
         assert got[gene, region, position, channel.index(word)] == pytest.approx(want, abs=1e-3)
 
 
-def test_the_same_inputs_give_the_same_bytes_on_threads_and_processes(tmp_path, dataset, small_shards):
+def test_the_same_inputs_give_the_same_bytes_on_threads_and_processes(
+    tmp_path, dataset, small_shards
+):
     build(dataset, tmp_path / "a.zarr")
     build(dataset, tmp_path / "b.zarr")
     assert tree_digest(tmp_path / "a.zarr") == tree_digest(tmp_path / "b.zarr")
@@ -123,7 +136,9 @@ build(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 @pytest.mark.slow
-def test_a_build_killed_at_ten_random_instants_gives_the_bytes_of_one_never_killed(tmp_path, dataset, small_shards):
+def test_a_build_killed_at_ten_random_instants_gives_the_bytes_of_one_never_killed(
+    tmp_path, dataset, small_shards
+):
     build(dataset, tmp_path / "never.zarr")
     target = tmp_path / "killed.zarr"
     rng = random.Random(7)
@@ -142,7 +157,11 @@ def test_a_build_killed_at_ten_random_instants_gives_the_bytes_of_one_never_kill
             subprocess.run(["rm", "-rf", str(target)], check=True)
             finished_before = {}
             continue
-        markers = {str(p): p.stat().st_mtime_ns for p in done.rglob("[!.]*.json")} if done.exists() else {}
+        markers = (
+            {str(p): p.stat().st_mtime_ns for p in done.rglob("[!.]*.json")}
+            if done.exists()
+            else {}
+        )
         for path, stamp in finished_before.items():
             assert markers.get(path) == stamp, "a finished shard was computed again"
         finished_before = markers
@@ -167,7 +186,9 @@ def test_two_builds_of_one_store_exclude_each_other(tmp_path, dataset):
         "with build_lock(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
     work = tmp_path / "s.zarr.build"
-    holder = subprocess.Popen([sys.executable, "-c", code, str(work)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(work)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -205,7 +226,9 @@ def counting(monkeypatch):
     from featurestore.build import tasks
 
     original = registry.embedder_class
-    monkeypatch.setattr(registry, "embedder_class", lambda name: _Counting if name == "random" else original(name))
+    monkeypatch.setattr(
+        registry, "embedder_class", lambda name: _Counting if name == "random" else original(name)
+    )
     tasks._embedder.cache_clear()
     _Counting.seen = []
     yield _Counting
@@ -223,11 +246,15 @@ def test_equal_model_inputs_are_computed_once(tmp_path, small_shards, counting):
     assert len(counting.seen) == len(distinct) < len(digests)
     # and a duplicated gene has the same vectors
     codes, vectors = store.features("twin", "onehot"), store.features("twin", "random")
-    first, second = next((a, b) for a in range(60) for b in range(a) if (codes[a] == codes[b]).all())
+    first, second = next(
+        (a, b) for a in range(60) for b in range(a) if (codes[a] == codes[b]).all()
+    )
     np.testing.assert_array_equal(vectors[first], vectors[second])
 
 
-def test_a_changed_gene_recomputes_the_bins_it_touches_and_no_other(tmp_path, small_shards, counting):
+def test_a_changed_gene_recomputes_the_bins_it_touches_and_no_other(
+    tmp_path, small_shards, counting
+):
     one = random_species("plant", genes=40)
     build(write_dataset(tmp_path / "in", one, embedders='["random"]'), tmp_path / "s.zarr")
     before = set(counting.seen)
@@ -291,7 +318,9 @@ def test_mistakes_are_told_before_any_work(tmp_path, dataset):
     assert not (tmp_path / "s.zarr").exists()
 
 
-def test_values_float16_cannot_hold_are_failures_that_are_told(tmp_path, dataset, monkeypatch, counting):
+def test_values_float16_cannot_hold_are_failures_that_are_told(
+    tmp_path, dataset, monkeypatch, counting
+):
     def overflow(self, codes):
         values = np.zeros((len(codes), 128), np.float32)
         values[(codes[:, :20] == codes[0, :20]).all(axis=1)] = 1e6
@@ -314,7 +343,9 @@ def test_values_float16_cannot_hold_are_failures_that_are_told(tmp_path, dataset
 
 def test_the_log_beside_the_store_holds_what_depends_on_time(tmp_path, dataset):
     build(dataset, tmp_path / "s.zarr")
-    records = [json.loads(line) for line in (tmp_path / "s.zarr.log.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "s.zarr.log.jsonl").read_text().splitlines()
+    ]
     assert records[-1]["event"] == "built"
     inside = b"".join(p.read_bytes() for p in (tmp_path / "s.zarr").rglob("zarr.json"))
     assert str(tmp_path).encode() not in inside

@@ -64,7 +64,11 @@ def test_every_array_names_its_dimensions_and_stands_in_the_registry(built):
         assert spec is not None, path
         assert array.metadata.dimension_names == spec.dims[: array.ndim]
         assert array.attrs["long_name"]
-    fixed = {spec.path for spec in REGISTRY if not spec.when and "<" not in spec.path and "skipped" not in spec.path}
+    fixed = {
+        spec.path
+        for spec in REGISTRY
+        if not spec.when and "<" not in spec.path and "skipped" not in spec.path
+    }
     assert fixed <= {p.split("/", 1)[1] for p, _ in arrays}
 
 
@@ -77,7 +81,9 @@ def test_xarray_zarr_and_the_fast_path_read_the_same(built):
     np.testing.assert_array_equal(group["plant/kmer/embedding"][...], fast)
     np.testing.assert_array_equal(store["plant"]["kmer"].embedding.values, fast)
     assert fast.dtype == np.float16
-    np.testing.assert_array_equal(tree["plant/genome"].code.values, store.array("plant", "genome/code"))
+    np.testing.assert_array_equal(
+        tree["plant/genome"].code.values, store.array("plant", "genome/code")
+    )
     assert tree["plant/expression"].value.attrs["unit"] == "TPM"
     assert set(tree["plant"].coords) == {"gene", "contig", "strand", "tss", "tts", "family"}
     assert "gene" in tree["plant/kmer"].coords, "children inherit the genes"
@@ -122,7 +128,16 @@ def test_no_dtype_or_codec_that_breaks_a_reader(built):
         assert body["zarr_format"] == 3
         if body["node_type"] == "array":
             assert {c["name"] for c in body["codecs"]} <= allowed
-            assert body["data_type"] in {"uint8", "int8", "int32", "int64", "bool", "float16", "float32", "string"}
+            assert body["data_type"] in {
+                "uint8",
+                "int8",
+                "int32",
+                "int64",
+                "bool",
+                "float16",
+                "float32",
+                "string",
+            }
 
 
 def test_an_intact_store_verifies_and_recomputes(built):
@@ -237,9 +252,16 @@ class TestCommandLine:
 
     def test_ls_and_info_print_facts(self, built):
         rows = json.loads(self.run("ls", built, "--json").stdout)["groups"]
-        assert [(r["embedder"], r["shape"]) for r in rows] == [("onehot", [40, 2, 500]), ("kmer", [40, 2, 5, 84])]
+        assert [(r["embedder"], r["shape"]) for r in rows] == [
+            ("onehot", [40, 2, 500]),
+            ("kmer", [40, 2, 5, 84]),
+        ]
         facts = json.loads(self.run("info", built, "--json").stdout)
-        assert facts["species"]["plant"]["funnel"][0] == {"stage": "annotated", "count": 40, "lost": []}
+        assert facts["species"]["plant"]["funnel"][0] == {
+            "stage": "annotated",
+            "count": 40,
+            "lost": [],
+        }
         assert "annotated 40" in self.run("info", built).stdout
 
     def test_query_by_gene_region_and_family(self, built, tmp_path):
@@ -248,23 +270,50 @@ class TestCommandLine:
         assert table[0].startswith("species,gene,contig")
         assert [line.split(",")[1] for line in table[1:]] == ["G00001", "G00003"]
         low = int(min(genes.tss[5], genes.tts[5]))
-        found = json.loads(self.run("query", built, "--region", f"{genes.contig[5]}:{low + 1}-{low + 1}", "--format", "json").stdout)
+        found = json.loads(
+            self.run(
+                "query",
+                built,
+                "--region",
+                f"{genes.contig[5]}:{low + 1}-{low + 1}",
+                "--format",
+                "json",
+            ).stdout
+        )
         want = [
             str(genes.gene[i])
             for i in range(40)
-            if genes.contig[i] == genes.contig[5] and min(genes.tss[i], genes.tts[i]) <= low < max(genes.tss[i], genes.tts[i])
+            if genes.contig[i] == genes.contig[5]
+            and min(genes.tss[i], genes.tts[i]) <= low < max(genes.tss[i], genes.tts[i])
         ]
         assert [r["gene"] for r in found] == want
         out = tmp_path / "f.npz"
-        assert self.run("query", built, "--family", "F0001", "--embedder", "kmer", "--format", "npz", "--out", out).exit_code == 0
+        assert (
+            self.run(
+                "query",
+                built,
+                "--family",
+                "F0001",
+                "--embedder",
+                "kmer",
+                "--format",
+                "npz",
+                "--out",
+                out,
+            ).exit_code
+            == 0
+        )
         with np.load(out) as arrays:
             np.testing.assert_array_equal(
-                arrays["kmer"], featurestore.open(built).features("plant", "kmer", arrays["gene"].tolist())
+                arrays["kmer"],
+                featurestore.open(built).features("plant", "kmer", arrays["gene"].tolist()),
             )
         assert self.run("query", built, "--gene", "nope").exit_code == 2
 
     def test_plan_tells_bytes_files_and_what_is_there(self, dataset, built, tmp_path):
-        facts = json.loads(self.run("plan", dataset, "--store", tmp_path / "new.zarr", "--json").stdout)
+        facts = json.loads(
+            self.run("plan", dataset, "--store", tmp_path / "new.zarr", "--json").stdout
+        )
         kmer = next(r for r in facts["groups"] if r["group"] == "kmer")
         assert kmer["windows"] == 40 * 2 * 5
         assert kmer["bytes"] >= 40 * 2 * 5 * 84 * 2
@@ -278,6 +327,8 @@ class TestCommandLine:
         assert {"onehot", "kmer", "random"} <= {r["type"] for r in rows}
 
     def test_wrong_input_exits_two(self, tmp_path):
-        assert self.run("build", tmp_path / "none.toml", "--store", tmp_path / "s.zarr").exit_code == 2
+        assert (
+            self.run("build", tmp_path / "none.toml", "--store", tmp_path / "s.zarr").exit_code == 2
+        )
         assert self.run("ls", tmp_path / "none.zarr").exit_code == 2
         assert self.run("biuld").exit_code == 2
