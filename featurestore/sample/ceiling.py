@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,18 @@ from featurestore.sample.expression import Sample, SpeciesExpression
 
 Floats = NDArray[np.float64]
 
+SELECTIONS: tuple[Literal["all", "controls"], ...] = ("all", "controls")
+"""Which samples a target takes the median of."""
+
 
 def target(tpm: Floats) -> Floats:
     """log10(1 + median over samples) of TPM of shape (gene, sample); shape (gene,)."""
     return np.asarray(np.log10(1 + np.median(tpm, axis=1)))
 
 
-def chosen(samples: list[Sample], which: str) -> NDArray[np.bool_]:
-    """Mask over samples: ``all``, ``controls`` or the name of a tissue's index (controls)."""
-    control = np.array([sample.control for sample in samples])
-    if which == "all":
-        return np.ones(len(samples), bool)
-    return control
+def chosen(samples: list[Sample], which: Literal["all", "controls"]) -> NDArray[np.bool_]:
+    """Mask over samples, shape (sample,)."""
+    return np.array([which == "all" or sample.control for sample in samples])
 
 
 def expected_target(truth: Floats, result: SpeciesExpression, mask: NDArray[np.bool_]) -> Floats:
@@ -61,7 +61,7 @@ def ceilings(results: dict[str, SpeciesExpression]) -> dict[str, Any]:
             "sequence": _between(results, which, hidden=False),
             "all_true_effects": _between(results, which, hidden=True),
         }
-        for which in ("all", "controls")
+        for which in SELECTIONS
     }
     out: dict[str, Any] = {
         "simulated": True,
@@ -74,7 +74,9 @@ def ceilings(results: dict[str, SpeciesExpression]) -> dict[str, Any]:
     return out
 
 
-def _between(results: dict[str, SpeciesExpression], which: str, *, hidden: bool) -> dict[str, Any]:
+def _between(
+    results: dict[str, SpeciesExpression], which: Literal["all", "controls"], *, hidden: bool
+) -> dict[str, Any]:
     observed, expected = {}, {}
     for name, result in results.items():
         mask = chosen(result.samples, which)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,9 +100,3 @@ def _sample_rows(result: SpeciesExpression) -> Iterator[list[str]]:
         genotype = "wild_type" if sample.control else sample.line
         flag = "1" if sample.control else "0"
         yield [sample.name, TISSUES[sample.tissue], genotype, sample.line, flag]
-
-
-def load_ceiling(folder: Path) -> dict[str, object]:
-    """The ceilings of a written sample (``truth/ceiling.json``)."""
-    content: dict[str, object] = json.loads((folder / "truth" / "ceiling.json").read_text())
-    return content

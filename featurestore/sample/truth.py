@@ -10,6 +10,7 @@ from typing import Any
 
 from featurestore.sample.assembly import Species, cut_windows
 from featurestore.sample.ceiling import (
+    SELECTIONS,
     ceilings,
     chosen,
     expected_target,
@@ -94,13 +95,13 @@ def _write_terms(folder: Path, grammar: Grammar, results: Results) -> None:
 def _write_expression(folder: Path, results: Results) -> None:
     header = ["species", "gene", *(f"grammar_{t}" for t in TISSUES)]
     header += [*(f"true_{t}" for t in TISSUES)]
-    header += [f"{kind}_{which}" for which in ("all", "controls") for kind in _TARGETS]
+    header += [f"{kind}_{which}" for which in SELECTIONS for kind in _TARGETS]
     rows: list[list[object]] = []
     scales: list[list[object]] = []
     for species, result in results:
         true = result.grammar + result.hidden.total()
         columns = [*result.grammar.T, *true.T]
-        for which in ("all", "controls"):
+        for which in SELECTIONS:
             mask = chosen(result.samples, which)
             columns += [
                 target(result.tpm[:, mask]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,14 @@ def test_batches_do_not_matter():
 def test_wrong_window_length_is_refused():
     with pytest.raises(InputError, match=r"expected \(n, 1500\)"):
         GRAMMAR.features(np.zeros((2, 5000), np.uint8), np.zeros((2, 1500), np.uint8))
+
+
+def test_page_of_the_simulator_tells_these_numbers():
+    page = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text().replace("−", "-")
+    for motif in GRAMMAR.motifs:
+        weights = ", ".join(f"{weight:g}" for weight in motif.weight)
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{motif.name}`"))
+        assert f"| {motif.consensus} |" in row
+        assert row.endswith(f"| {motif.forward:g}, {motif.reverse:g} | {weights} |")
+    for term in (*GRAMMAR.pairs, *GRAMMAR.gc_terms):
+        assert f"({term.weight[0]:g} in" in page
