@@ -28,8 +28,8 @@ class OneHotCNN(TorchLearner):
     preset : {"small", "full"}
         ``full``: per region three blocks of two convolutions of 64 filters of width 8,
         max-pooling by 8 and dropout, then dense layers of 128 and 64, as published; meant for
-        a GPU. ``small``: one wide convolution that pools at once, then two narrow ones;
-        trains on two cores in a minute or two.
+        a GPU. ``small``: a wide convolution with stride 4, a narrow one, and means over 20
+        segments of each region; trains on two cores in a minute or two.
     shared_branches : bool
         One set of convolutions for all regions instead of one for each.
     dropout, learning_rate, weight_decay, batch_size, epochs, patience
