@@ -34,9 +34,7 @@ def init(folder: Path, seed: int, genes: int, lines: int, overwrite: bool, as_js
     if as_json:
         echo_json(asdict(summary))
         return
-    click.echo(
-        f"{folder}: a SIMULATED sample of two species, {genes} genes each, seed {seed}; its truth is in {folder / 'truth'}"
-    )
+    click.echo(str(summary))
     click.echo(f"next: fs build {folder / 'dataset.toml'} --store {folder / 'store.zarr'}")
 
 

@@ -1,0 +1,1 @@
+"""Bases: IUPAC codes and windows."""
