@@ -1,0 +1,1 @@
+"""Fair comparison of learners: splits, runs, statistics, reports."""

@@ -1,0 +1,1 @@
+"""Speed and memory of the project itself, measured as ratios within one run."""

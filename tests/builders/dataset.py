@@ -10,7 +10,9 @@ from featurestore.inputs.model import SpeciesData
 from featurestore.sequence.iupac import decode
 
 
-def write_dataset(folder: Path, *species: SpeciesData, embedders: str = '["onehot", "kmer"]', extra: str = "") -> Path:
+def write_dataset(
+    folder: Path, *species: SpeciesData, embedders: str = '["onehot", "kmer"]', extra: str = ""
+) -> Path:
     """FASTA, GFF3, TPM, families and dataset.toml; returns the path of the latter."""
     folder.mkdir(parents=True, exist_ok=True)
     regions = "\n".join(
@@ -34,7 +36,9 @@ def _write_species(folder: Path, one: SpeciesData) -> None:
     assert genome is not None
     assert table is not None
     with (folder / f"{one.name}.fa").open("w") as fasta:
-        for name, start, length in zip(genome.contig_id, genome.contig_start, genome.contig_length, strict=True):
+        for name, start, length in zip(
+            genome.contig_id, genome.contig_start, genome.contig_length, strict=True
+        ):
             fasta.write(f">{name}\n{decode(genome.code[start : start + length])}\n")
     with (folder / f"{one.name}.gff3").open("w") as gff:
         gff.write("##gff-version 3\n")

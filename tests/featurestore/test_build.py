@@ -147,7 +147,7 @@ def test_a_build_killed_at_ten_random_instants_gives_the_bytes_of_one_never_kill
     while kills < 10:
         process = subprocess.Popen([sys.executable, "-c", _KILLED_BUILD, str(dataset), str(target)])
         done = target.with_name("killed.zarr.build") / "done"
-        _wait_for(lambda: done.exists() or process.poll() is not None)
+        _wait_for(lambda done=done, process=process: done.exists() or process.poll() is not None)
         time.sleep(rng.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
         process.wait()
