@@ -22,10 +22,11 @@ CONVENTION: Final = {
     "description": "Embedding feature store for sequence-to-expression research",
 }
 
-Layout = Literal["rows", "block", "whole", "bases"]
+Layout = Literal["rows", "packed", "block", "whole", "bases"]
 """How an array is cut on disk.
 
 ``rows``   sharded along gene, inner chunk one gene, ``bytes`` + ``crc32c``, index at the end
+``packed`` sharded along row, inner chunk 64 rows, otherwise as ``rows``
 ``block``  one chunk per shard of genes, ``bytes`` + ``crc32c``
 ``whole``  one chunk, ``crc32c``
 ``bases``  chunks of 1,000,000 bases, ``bytes`` + ``zstd`` + ``crc32c``
@@ -39,6 +40,13 @@ SHARD_BYTES: Final = 64 * 2**20
 
 SHARD_GENES: Final = 1024
 """… and at most this many genes."""
+
+
+PACKED_ROWS: Final = 64
+"""Rows in one inner chunk of ``packed`` layout."""
+
+SHARD_ROWS: Final = 65_536
+"""A shard of ``packed`` layout holds at most this many rows, and :data:`SHARD_BYTES`."""
 
 
 class Status(IntEnum):
@@ -167,7 +175,63 @@ SKIPPED: Final = (
     ArraySpec("skipped/reason", ("skipped",), "string", "whole", "why", ""),
 )  # fmt: skip
 
-REGISTRY: Final = (*SPECIES, *SKIPPED, *GENOME, *SEQUENCE, *EXPRESSION, *EMBEDDING)
+
+def _places(base: str) -> tuple[ArraySpec, ...]:
+    """Where the rows of a group of a variant set belong."""
+    return tuple(
+        ArraySpec(f"{base}/{name}", ("row",), "int32", "block", doc)
+        for name, doc in (
+            ("haplotype_index", "haplotype of the row, an index into haplotype of the set"),
+            ("gene_index", "gene of the row, an index into gene of the species"),
+            ("region_index", "region of the row, an index into sequence/region of the species"),
+        )
+    )
+
+
+VARIANT_SET: Final = (
+    ArraySpec("variants/<set>/haplotype", ("haplotype",), "string", "whole",
+              "haplotype: its gene, a colon, twelve digits of the digest of its variants", ""),
+    ArraySpec("variants/<set>/haplotype_gene", ("haplotype",), "int32", "whole",
+              "gene whose windows it stands in, an index into gene of the species"),
+    ArraySpec("variants/<set>/haplotype_variants", ("haplotype",), "string", "whole",
+              "its variants, contig:pos:REF>ALT joined by commas; 1-based as in the VCF", ""),
+    ArraySpec("variants/<set>/line", ("line",), "string", "whole", "line: a sample name of the VCF", ""),
+    ArraySpec("variants/<set>/carrier_line", ("carrier",), "int32", "whole",
+              "an index into line; a line without a row for a gene reads the reference there"),
+    ArraySpec("variants/<set>/carrier_gene", ("carrier",), "int32", "whole",
+              "an index into gene of the species; rows stand in order of gene, line, copy"),
+    ArraySpec("variants/<set>/carrier_haplotype", ("carrier",), "int32", "whole",
+              "what this copy reads: an index into haplotype, or −1 for the reference", -1),
+    ArraySpec("variants/<set>/carrier_copy", ("carrier",), "int8", "whole", "copy of the line that reads it", 0,
+              (("flag_values", [0, 1, 2]), ("flag_meanings", "both first second"))),
+    ArraySpec("variants/<set>/carrier_zygosity", ("carrier",), "int8", "whole",
+              "calls of the line in the windows of the gene", 0,
+              (("flag_values", [0, 1, 2]), ("flag_meanings", "homozygous heterozygous mixed"))),
+)  # fmt: skip
+
+VARIANT_SEQUENCE: Final = (
+    ArraySpec("variants/<set>/sequence/code", ("row", "position"), "uint8", "packed",
+              "bases of a region that a haplotype changes, as in sequence/code of the species", 4, _CODE_FLAGS),
+    *_places("variants/<set>/sequence"),
+)  # fmt: skip
+
+VARIANT_EMBEDDING: Final = (
+    ArraySpec("variants/<set>/<embedder>/<output>", ("row", "channel"), "float16", "packed",
+              "vector of a bin whose model input a haplotype changes; rows in order of gene, haplotype, region, bin",
+              float("nan")),
+    *_places("variants/<set>/<embedder>"),
+    ArraySpec("variants/<set>/<embedder>/bin_index", ("row",), "int32", "block",
+              "bin of the row, an index into bin of the embedder's group of the species"),
+    ArraySpec("variants/<set>/<embedder>/status", ("row",), "uint8", "block",
+              "state of the row: ok, no_sequence (zeros) or failed (NaN)", 0, _STATUS_FLAGS),
+    ArraySpec("variants/<set>/<embedder>/input_digest", ("row", "byte"), "uint8", "block",
+              "BLAKE2b-128 of the exact model input of the row (its codes)"),
+)  # fmt: skip
+
+VARIANTS: Final = (*VARIANT_SET, *VARIANT_SEQUENCE, *VARIANT_EMBEDDING)
+"""Arrays of the variant sets; where the data set has any."""
+
+REGISTRY: Final = (*SPECIES, *SKIPPED, *GENOME, *SEQUENCE, *EXPRESSION, *EMBEDDING, *VARIANTS)
 """Every array, in the order of the documentation."""
 
 RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variants", "skipped"})
@@ -175,13 +239,26 @@ RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variant
 
 
 def registered(path: str) -> ArraySpec | None:
-    """The entry of an array by its path below the species, whatever its embedder is called."""
+    """The entry of an array by its path below the species, whatever embedder and set are called."""
     group, _, name = path.rpartition("/")
+    if group.startswith("variants/"):
+        return _registered_variants(group.split("/")[2:], name)
     of_embedder = bool(group) and group not in RESERVED_GROUPS
     for spec in REGISTRY:
         if spec.path == path or (of_embedder and spec.path == f"<embedder>/{name}"):
             return spec
     return EMBEDDING[0] if of_embedder else None  # an output, under a name of the embedder's own
+
+
+def _registered_variants(below: list[str], name: str) -> ArraySpec | None:
+    """The entry of an array of a variant set; ``below`` is the path of its group within the set."""
+    if len(below) > 1:
+        return None
+    entries = {0: VARIANT_SET, 1: VARIANT_EMBEDDING}[len(below)]
+    if below == ["sequence"]:
+        entries = VARIANT_SEQUENCE
+    found = next((spec for spec in entries if spec.name == name), None)
+    return VARIANT_EMBEDDING[0] if found is None and entries is VARIANT_EMBEDDING else found
 
 
 WHOLE_NAMES: Final = frozenset(spec.name for spec in REGISTRY if spec.layout == "whole")
@@ -199,5 +276,14 @@ def shard_genes(row_bytes: int, genes: int) -> int:
     size = 1 << (fit.bit_length() - 1)
     # A species smaller than one shard is not padded out to it on disk in the block arrays.
     while size > 16 and size // 2 >= genes:
+        size //= 2
+    return size
+
+
+def packed_rows(row_bytes: int, rows: int) -> int:
+    """Rows in a shard of ``packed`` layout: a power of two of at least :data:`PACKED_ROWS`."""
+    fit = max(PACKED_ROWS, min(SHARD_ROWS, SHARD_BYTES // max(row_bytes, 1)))
+    size = 1 << (fit.bit_length() - 1)
+    while size > PACKED_ROWS and size // 2 >= rows:
         size //= 2
     return size

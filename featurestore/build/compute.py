@@ -81,7 +81,10 @@ def embed_range(
     valid = bin_validity(lengths, source.regions, source.bin_bp)
     countable = valid & (codes < 4).any(axis=-1)
     digest = input_digests(codes, valid)
-    vectors, computed, reused = _distinct(embedder, codes, digest, countable, outputs, known)
+    flat = codes[countable]
+    vectors, computed, reused = embed_distinct(
+        embedder, lambda wanted: flat[wanted], digest[countable], outputs, known
+    )
 
     status = np.full(lengths.shape, Status.OK, np.uint8)
     status[~countable.any(axis=-1)] = Status.NO_SEQUENCE
@@ -96,30 +99,42 @@ def embed_range(
     return result
 
 
-def _distinct(
+def embed_distinct(
     embedder: Embedder,
-    codes: NDArray[np.uint8],
+    codes: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     digest: NDArray[np.uint8],
-    countable: NDArray[np.bool_],
     outputs: Mapping[str, int],
     known: Lookup | None,
 ) -> tuple[dict[str, NDArray[Any]], int, int]:
-    """Vectors of all countable bins, in order; each distinct input looked up or computed once."""
-    flat_codes, flat_digest = codes[countable], digest[countable]
-    _, representative, inverse = np.unique(
-        as_keys(flat_digest), return_index=True, return_inverse=True
-    )
+    """Vectors of inputs, in order; each distinct one looked up or computed once.
+
+    Parameters
+    ----------
+    codes : called with positions (k,) among the inputs
+        Gives their codes, shape (k, input_bp).
+    digest : uint8 array, shape (n, 16)
+
+    Returns
+    -------
+    vectors by output, shape (n[, channels]) float16; inputs computed; inputs reused
+    """
+    _, representative, inverse = np.unique(as_keys(digest), return_index=True, return_inverse=True)
     have = np.zeros(len(representative), bool)
     found: dict[str, NDArray[Any]] = {}
     if known is not None and len(representative):
-        have, found = known(flat_digest[representative].reshape(-1, DIGEST_BYTES))
-    fresh = in_batches(embedder, flat_codes[representative[~have]], outputs)
+        have, found = known(digest[representative].reshape(-1, DIGEST_BYTES))
+    wanted = representative[~have].astype(np.int64)
+    fresh = in_batches(
+        embedder, codes(wanted) if len(wanted) else np.zeros((0, 0), np.uint8), outputs
+    )
     vectors = {}
     for name, channels in outputs.items():
         distinct = np.empty(
             (len(representative), channels) if channels else len(representative), STORED
         )
-        with np.errstate(over="ignore"):  # overflow becomes infinity, which _check_finite reports
+        with np.errstate(
+            over="ignore"
+        ):  # overflow becomes infinity, which is reported as a failure
             distinct[~have] = fresh[name].astype(STORED)
         if have.any():
             distinct[have] = found[name]

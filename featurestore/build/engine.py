@@ -16,8 +16,9 @@ from featurestore.build.execute import Report, run_tasks
 from featurestore.build.existing import pool_known_bins, readable_manifest, take_over
 from featurestore.build.finalise import recover, seal, swap
 from featurestore.build.funnel import gene_funnel
+from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.lock import build_lock
-from featurestore.build.plan import BuildPlan, GroupPlan, Task, plan_species
+from featurestore.build.plan import plan_species
 from featurestore.build.shared import compute_shared, find_shared
 from featurestore.build.tasks import loaded_embedder
 from featurestore.build.window_source import lay_down
@@ -176,18 +177,20 @@ def _pending_costly(work: WorkArea, plan: BuildPlan) -> list[GroupPlan]:
     found: dict[str, GroupPlan] = {}
     for task in plan.tasks():
         _, group = plan.of(task)
-        if group.kind == "embedder" and group.identity["costly"] and not _is_done(work, plan, task):
-            found.setdefault(group.name, group)
+        if group.embeds and group.identity["costly"] and not _is_done(work, plan, task):
+            found.setdefault(group.embedder_name, group)
     return list(found.values())
 
 
 def _prepare_shared(work: WorkArea, plan: BuildPlan, device: str | None, say: Say) -> None:
     for group in _pending_costly(work, plan):
         embedder = loaded_embedder(group, device)
-        places = find_shared(work, plan, group.name, embedder.spec.input_bp)
+        places = find_shared(work, plan, group.embedder_name, embedder.spec.input_bp)
         computed = compute_shared(work, plan, group, embedder, places)
         if computed:
-            say(f"{group.name}: {computed:,} inputs occur in several shards; each computed once")
+            say(
+                f"{group.embedder_name}: {computed:,} inputs occur in several shards; each computed once"
+            )
 
 
 def build(

@@ -14,8 +14,8 @@ import numpy as np
 from featurestore.build.compute import in_batches
 from featurestore.build.engine import lay_down_inputs, make_plan, resolve
 from featurestore.build.existing import readable_manifest
+from featurestore.build.group_plan import GroupPlan
 from featurestore.build.metadata import sharded_arrays
-from featurestore.build.plan import GroupPlan
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
 from featurestore.embedders.registry import make_embedder
@@ -85,10 +85,12 @@ def _existing_parent(path: Path) -> Path:
 
 def _time(group: GroupPlan, source: WindowSource | None, fraction: float) -> dict[str, Any]:
     """Seconds on one core, from as many batches as fit into two seconds."""
-    if group.kind != "embedder" or source is None or not source.genes:
+    if not group.embeds or source is None or not source.genes:
         return {"windows": 0, "seconds": 0.0}
-    windows = int(source.genes * len(source.regions) * source.bins)
-    embedder = make_embedder(group.name, group.embedder)
+    windows = group.rows
+    if group.kind == "embedder":
+        windows *= len(source.regions) * source.bins
+    embedder = make_embedder(group.embedder_name, group.embedder)
     try:
         embedder.load(None)
     except MeristemError as error:

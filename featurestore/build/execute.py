@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from featurestore.build.plan import Task
+from featurestore.build.group_plan import Task
 from featurestore.build.tasks import run_task
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import MeristemError

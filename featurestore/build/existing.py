@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+
 import numpy as np
 
-from featurestore.build.plan import GENOME_CHUNKS_PER_TASK, BuildPlan, GroupPlan, Task
+from featurestore.build.group_plan import GENOME_CHUNKS_PER_TASK, BuildPlan, GroupPlan, Task
 from featurestore.build.shared import pool_from_store
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import StoreError
@@ -20,9 +21,12 @@ from featurestore.store.shard import WrittenFile
 def _task_of(path: str) -> str | None:
     """The task that wrote a file of a store, or None for metadata and one-chunk arrays."""
     parts = path.split("/")
-    if len(parts) < 5 or parts[3] != "c" or parts[2] in WHOLE_NAMES:
+    at = len(parts) - 1
+    while at > 0 and parts[at].isdigit():
+        at -= 1
+    if at < 3 or at == len(parts) - 1 or parts[at] != "c" or parts[at - 1] in WHOLE_NAMES:
         return None
-    species, group, chunk = parts[0], parts[1], int(parts[4])
+    species, group, chunk = parts[0], "/".join(parts[1 : at - 1]), int(parts[at + 1])
     return f"{species}/{group}/{chunk // GENOME_CHUNKS_PER_TASK if group == 'genome' else chunk}"
 
 
@@ -88,41 +92,43 @@ def pool_known_bins(work: WorkArea, plan: BuildPlan, store_path: Path) -> dict[s
     """
     offered: dict[str, int] = {}
     store = open_store(store_path)
+    pending = {
+        group.pool
+        for species in plan.species
+        for group in species.groups
+        if group.embeds
+        and group.identity["costly"]
+        and any(
+            work.read_marker(Task(species.name, group.name, i), key) is None
+            for i, key in enumerate(group.keys)
+        )
+    }
     for species in plan.species:
         for group in species.groups:
-            if (
-                group.kind != "embedder"
-                or not group.identity["costly"]
-                or species.name not in store.species
-            ):
+            if not group.embeds or group.pool not in pending or species.name not in store.species:
                 continue
-            pending = any(
-                work.read_marker(Task(species.name, group.name, i), key) is None
-                for i, key in enumerate(group.keys)
-            )
-            if not pending or group.name not in store.embedders(species.name):
+            if not store.has(species.name, f"{group.name}/input_digest"):
                 continue
             count = _offer(work, store, species.name, group)
-            offered[group.name] = offered.get(group.name, 0) + count
+            offered[group.embedder_name] = offered.get(group.embedder_name, 0) + count
     return offered
 
 
 def _offer(work: WorkArea, store: Store, species: str, group: GroupPlan) -> int:
     """Pool one group of the store; a damaged one offers nothing, and its shards are computed."""
-    name = group.name
     try:
-        attrs = store.embedder_attrs(species, name)
+        attrs = store.meta(species, group.name)["attributes"]["meristem"]["embedder"]
         if {k: v for k, v in attrs.items() if k != "name"} != dict(group.identity):
             return 0
-        return _pool_group(work, store, species, name, group.pool)
+        return _pool_group(work, store, species, group)
     except StoreError:
         return 0
 
 
-def _pool_group(work: WorkArea, store: Store, species: str, name: str, pool: str) -> int:
-    digest = store.array(species, f"{name}/input_digest")
-    status = store.array(species, f"{name}/status")
-    usable = np.broadcast_to((status == Status.OK)[:, :, None], digest.shape[:3])
-    outputs = store.embedder_attrs(species, name)["outputs"]
-    vectors = {n: store.array(species, f"{name}/{n}") for n in outputs}
-    return pool_from_store(work, pool, digest, usable, vectors)
+def _pool_group(work: WorkArea, store: Store, species: str, group: GroupPlan) -> int:
+    digest = store.array(species, f"{group.name}/input_digest")
+    usable = store.array(species, f"{group.name}/status") == Status.OK
+    if group.kind == "embedder":
+        usable = np.broadcast_to(usable[:, :, None], digest.shape[:3])
+    vectors = {n: store.array(species, f"{group.name}/{n}") for n in group.identity["outputs"]}
+    return pool_from_store(work, group.pool, digest, usable, vectors)

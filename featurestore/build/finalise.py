@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from featurestore.build.group_plan import BuildPlan
 from featurestore.build.metadata import consolidate, write_metadata
-from featurestore.build.plan import BuildPlan
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import IncompleteStoreError
 from featurestore.inputs.model import SpeciesData

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.build.plan import SpeciesPlan
+from featurestore.build.group_plan import SpeciesPlan
 from featurestore.build.work_area import WorkArea
 from featurestore.inputs.model import SpeciesData
 from featurestore.schema import STATUS_MEANINGS, Status

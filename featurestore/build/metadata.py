@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.build.plan import STORED_DTYPE, BuildPlan, GroupPlan, SpeciesPlan
+from featurestore.build.group_plan import STORED_DTYPE, BuildPlan, GroupPlan, SpeciesPlan
+from featurestore.build.variant_metadata import Shaped, variant_arrays, write_variant_set
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
 from featurestore.embedders.registry import make_embedder
@@ -20,9 +21,6 @@ from featurestore.inputs.model import SpeciesData
 from featurestore.schema import CONVENTION, SCHEMA_VERSION, ArraySpec, spec_of
 from featurestore.sequence.windows import bin_starts
 from featurestore.store.templates import create_array, create_group, write_whole
-
-Shaped = tuple[str, ArraySpec, tuple[int, ...], str | None]
-"""Array name, its specification, shape, dtype where the specification leaves it open."""
 
 
 def sharded_arrays(group: GroupPlan, source: WindowSource | None, samples: int) -> Iterator[Shaped]:
@@ -32,6 +30,9 @@ def sharded_arrays(group: GroupPlan, source: WindowSource | None, samples: int) 
         yield "value", spec_of("expression/value"), (n, samples), None
         return
     if source is None:
+        return
+    if group.kind in {"variant_sequence", "variant_embedder"}:
+        yield from variant_arrays(group, source.positions)
         return
     regions, bins = len(source.regions), source.bins
     if group.kind == "sequence":
@@ -156,7 +157,10 @@ def _group_metadata(
         ):  # fmt: skip
             write_whole(root, f"{base}/{name}", spec_of(f"genome/{name}"), values)
         return
-    coordinates = _coordinates(group, data, source)
+    if group.kind == "variants":
+        write_variant_set(root, species.name, group, data, attributes)
+        return
+    coordinates = [] if group.name.startswith("variants/") else _coordinates(group, data, source)
     named = [name for name, spec, _ in coordinates if (name,) != spec.dims]
     create_group(
         root, base, {"coordinates": " ".join(named), **attributes} if named else attributes
@@ -166,17 +170,17 @@ def _group_metadata(
     for name, spec, shape, dtype in sharded_arrays(group, source, species.samples):
         create_array(
             root, f"{base}/{name}", spec, shape, dtype=dtype, chunk_rows=group.shard_rows,
-            attributes={**attributes, **({"units": "1"} if group.kind == "embedder" and dtype else {})},
+            attributes={**attributes, **({"units": "1"} if group.embeds and dtype else {})},
         )  # fmt: skip
 
 
 def _deciding(group: GroupPlan, data: SpeciesData) -> dict[str, Any]:
     """All that decides the values of a group's arrays."""
     facts: dict[str, Any] = {"input_digest": dict(sorted(data.input_digest.items()))}
-    if group.kind in {"sequence", "embedder"}:
+    if group.kind in {"sequence", "embedder"} or group.name.startswith("variants/"):
         facts["regions"] = [asdict(r) for r in data.regions]
-    if group.kind == "embedder":
-        facts["embedder"] = {"name": group.name, **dict(group.identity)}
+    if group.embeds:
+        facts["embedder"] = {"name": group.embedder_name, **dict(group.identity)}
         facts["packages"] = package_versions()
     attributes: dict[str, Any] = {"meristem": facts}
     if group.kind == "expression" and data.expression is not None:

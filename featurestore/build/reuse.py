@@ -50,7 +50,7 @@ class KnownBins:
     ----------
     keys : sorted void16 array, shape (m,)
     place : int64 array, shape (m,)
-        Position of each key in the flattened (gene, region, bin) grid of the source.
+        Position of each key in the flattened grid of the source, (gene, region, bin) or (row,).
     """
 
     keys: NDArray[np.void]
@@ -58,7 +58,7 @@ class KnownBins:
 
     @classmethod
     def of(cls, digests: NDArray[np.uint8], usable: NDArray[np.bool_]) -> KnownBins:
-        """Index digests of shape (gene, region, bin, 16); ``usable`` (gene, region, bin)."""
+        """Index digests of shape (…, 16), ``usable`` (…)."""
         place = np.flatnonzero(usable.ravel()).astype(np.int64)
         keys = as_keys(digests.reshape(-1, DIGEST_BYTES)[place])
         unique, first = np.unique(keys, return_index=True)

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.build.compute import Lookup, in_batches
-from featurestore.build.plan import BuildPlan, GroupPlan
+from featurestore.build.group_plan import BuildPlan, GroupPlan
+from featurestore.build.haplotype_source import ChangedInputs, HaplotypeSource, rows_name
 from featurestore.build.reuse import DIGEST_BYTES, KnownBins, as_keys, input_digests
+from featurestore.build.variant_plan import set_folder
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
 from featurestore.embedders.base import Embedder
@@ -39,33 +41,61 @@ def collect_digests(
     return np.concatenate(parts)
 
 
+def sources_of(
+    work: WorkArea, plan: BuildPlan, name: str
+) -> list[tuple[GroupPlan, WindowSource | HaplotypeSource]]:
+    """Where the inputs of an embedder come from: windows of each species, then of its haplotypes."""
+    found: list[tuple[GroupPlan, WindowSource | HaplotypeSource]] = []
+    for species in plan.species:
+        for group in species.groups:
+            if not group.embeds or group.embedder_name != name:
+                continue
+            windows = WindowSource(work.inputs(species.name))
+            if group.kind == "embedder":
+                found.append((group, windows))
+            else:
+                folder = set_folder(work.inputs(species.name), group.variant_set)
+                found.append((group, HaplotypeSource(windows, folder)))
+    return found
+
+
+def _wanted_inputs(
+    group: GroupPlan, source: WindowSource | HaplotypeSource, input_bp: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Digest (n, 16), place (n, 3) and row (n,) of the inputs of one group that a model sees."""
+    if isinstance(source, HaplotypeSource):
+        rows = ChangedInputs.load(source.folder, rows_name(input_bp))
+        at = np.flatnonzero(rows.countable)
+        return rows.digest[at], rows.place[at][:, [0, 2, 3]].astype(np.int64), at
+    digests = collect_digests(source, group, input_bp)
+    place = np.argwhere(digests.any(axis=-1))
+    return digests[tuple(place.T)].reshape(-1, DIGEST_BYTES), place, place[:, 0]
+
+
 def find_shared(
     work: WorkArea, plan: BuildPlan, name: str, input_bp: int | None
 ) -> NDArray[np.int64]:
-    """Inputs of an embedder that occur in more than one shard, over all species.
+    """Inputs of an embedder that occur in more than one shard, over all species and haplotypes.
 
     Returns
     -------
-    int64 array, shape (n, 4): species number, gene, region, bin of one occurrence of each
+    int64 array, shape (n, 4): number in :func:`sources_of`, gene or haplotype, region, bin of one
+    occurrence of each
     """
     keys, places, shards = [], [], []
-    for number, species in enumerate(plan.species):
-        group = next((g for g in species.groups if g.name == name), None)
-        if group is None:
-            continue
-        digests = collect_digests(WindowSource(work.inputs(species.name)), group, input_bp)
-        at = np.argwhere(digests.any(axis=-1))
-        keys.append(as_keys(digests[tuple(at.T)].reshape(-1, DIGEST_BYTES)))
-        places.append(np.column_stack([np.full(len(at), number), at]))
-        shards.append(at[:, 0] // group.shard_rows + number * 2**32)
+    for number, (group, source) in enumerate(sources_of(work, plan, name)):
+        digest, place, row = _wanted_inputs(group, source, input_bp)
+        keys.append(as_keys(digest))
+        places.append(np.column_stack([np.full(len(place), number), place]))
+        shards.append(row // group.shard_rows + number * 2**32)
     if not keys:
         return np.zeros((0, 4), np.int64)
-    key, place, shard = np.concatenate(keys), np.concatenate(places), np.concatenate(shards)
+    key, places_, shard = np.concatenate(keys), np.concatenate(places), np.concatenate(shards)
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     lowest, highest = np.full(len(first), 2**62), np.full(len(first), -1)
     np.minimum.at(lowest, inverse, shard)
     np.maximum.at(highest, inverse, shard)
-    several: NDArray[np.int64] = place[first[lowest != highest]].astype(np.int64)
+    several: NDArray[np.int64] = places_[first[lowest != highest]].astype(np.int64)
     return several
 
 
@@ -83,14 +113,12 @@ def compute_shared(
     folder.mkdir(parents=True, exist_ok=True)
     earlier = known_vectors(work, group.pool)
     done = 0
-    sources = {
-        i: WindowSource(work.inputs(plan.species[i].name)) for i in np.unique(places[:, 0]).tolist()
-    }
+    sources = [source for _, source in sources_of(work, plan, group.embedder_name)]
     for start in range(0, len(places), PART):
         codes = np.stack(
             [
-                sources[s].bin_inputs(g, g + 1, embedder.spec.input_bp)[0, r, b]
-                for s, g, r, b in places[start : start + PART].tolist()
+                sources[s].one_input(item, r, b, embedder.spec.input_bp)
+                for s, item, r, b in places[start : start + PART].tolist()
             ]
         )
         digests = input_digests(codes, np.ones(len(codes), bool))
@@ -159,9 +187,9 @@ def pool_from_store(
 
     Parameters
     ----------
-    digests : uint8 array, shape (gene, region, bin, 16)
-    usable : bool array, shape (gene, region, bin)
-    vectors : by output, shape (gene, region, bin[, channel])
+    digests : uint8 array, shape (gene, region, bin, 16) or (row, 16)
+    usable : bool array, shape (gene, region, bin) or (row,)
+    vectors : by output, the same shape and channel, where it has any
     """
     folder = work.shared(pool_name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,9 +197,10 @@ def pool_from_store(
     if not len(known.place):
         return 0
     flat = digests.reshape(-1, DIGEST_BYTES)[known.place]
-    grid = digests.shape[:3]
+    grid = digests.shape[:-1]
     picked = {
-        n: v.reshape(int(np.prod(grid)), *v.shape[3:])[known.place] for n, v in vectors.items()
+        n: v.reshape(int(np.prod(grid)), *v.shape[len(grid) :])[known.place]
+        for n, v in vectors.items()
     }
     _commit_npz(folder / f"{_piece_name(flat)}.npz", flat, picked)
     return len(known.place)

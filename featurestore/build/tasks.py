@@ -13,8 +13,13 @@ import numcodecs
 import numpy as np
 
 from featurestore.build.compute import EmbeddedRange, embed_range
-from featurestore.build.plan import BuildPlan, GroupPlan, Task
+from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.shared import known_vectors
+from featurestore.build.variant_tasks import (
+    haplotype_source,
+    write_variant_embedding,
+    write_variant_sequence,
+)
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
 from featurestore.embedders.base import Embedder
@@ -57,7 +62,7 @@ def _embedder(name: str, config: str, device: str | None) -> Embedder:
 
 def loaded_embedder(group: GroupPlan, device: str | None) -> Embedder:
     """The embedder of a group, loaded once per process."""
-    return _embedder(group.name, json.dumps(dict(group.embedder), sort_keys=True), device)
+    return _embedder(group.embedder_name, json.dumps(dict(group.embedder), sort_keys=True), device)
 
 
 def run_task(
@@ -150,6 +155,24 @@ def _embed(
     return _relative(work, _write_embedded(work, task, group, source, result)), facts
 
 
+def _variant_sequence(
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+) -> tuple[Written, dict[str, Any]]:
+    source = haplotype_source(work, window_source(work, task.species), task.species, group)
+    files, facts = write_variant_sequence(work, task, group, source)
+    return _relative(work, files), facts
+
+
+def _variant_embed(
+    work: WorkArea, task: Task, group: GroupPlan, device: str | None
+) -> tuple[Written, dict[str, Any]]:
+    source = haplotype_source(work, window_source(work, task.species), task.species, group)
+    embedder = loaded_embedder(group, device)
+    known = known_vectors(work, group.pool) if embedder.spec.costly else None
+    files, facts = write_variant_embedding(work, task, group, source, embedder, known)
+    return _relative(work, files), facts
+
+
 def _write_embedded(
     work: WorkArea, task: Task, group: GroupPlan, source: WindowSource, result: EmbeddedRange
 ) -> dict[Path, WrittenFile]:
@@ -181,4 +204,6 @@ _KINDS: dict[
     "sequence": _sequence,
     "expression": _expression,
     "embedder": _embed,
+    "variant_sequence": _variant_sequence,
+    "variant_embedder": _variant_embed,
 }

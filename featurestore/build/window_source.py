@@ -6,7 +6,7 @@ The arrays are memory-mapped, so any number of threads or processes share one co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,28 @@ class WindowSource:
             ]
             codes[flank : flank + len(own)] = own
             return codes, 0
-        settings, strand = self.regions[region], int(self._array["strand"][gene])
-        start = int(self._array["contig_start"][gene])
-        contig = self._array["code"][start : start + int(self._array["contig_length"][gene])]
+        settings, strand = self.regions[region], self.strand(gene)
         low, high = window_span(
-            int(self._array["anchor"][gene, region]), strand, settings.upstream + flank,
+            self.anchor(gene, region), strand, settings.upstream + flank,
             length - flank - settings.upstream,
         )  # fmt: skip
-        return cut_window(contig, low, high, strand)
+        return cut_window(self.contig(gene), low, high, strand)
+
+    def contig(self, gene: int) -> NDArray[np.uint8]:
+        """Codes of the contig of a gene, forward strand; in genome mode."""
+        start = int(self._array["contig_start"][gene])
+        codes: NDArray[np.uint8] = self._array["code"][
+            start : start + int(self._array["contig_length"][gene])
+        ]
+        return codes
+
+    def strand(self, gene: int) -> int:
+        """Strand of a gene, +1 or −1."""
+        return int(self._array["strand"][gene])
+
+    def anchor(self, gene: int, region: int) -> int:
+        """Boundary that a region of a gene is cut around; in genome mode."""
+        return int(self._array["anchor"][gene, region])
 
     def region_codes(self, first: int, last: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Bases of the regions of genes ``first`` … ``last`` − 1.
@@ -128,21 +142,49 @@ class WindowSource:
         window of that length centred on the bin, with the genome's bases as context (N where
         there are none).
         """
-        length = self.bins * self.bin_bp
-        if input_bp is None:
-            codes = np.full((last - first, len(self.regions), length), N, np.uint8)
-            own, _ = self.region_codes(first, last)
-            codes[..., : own.shape[-1]] = own
-            return codes.reshape(*codes.shape[:2], self.bins, self.bin_bp)
-        flank = (input_bp - self.bin_bp) // 2
-        total = (self.bins - 1) * self.bin_bp + input_bp
-        out = np.empty((last - first, len(self.regions), self.bins, input_bp), np.uint8)
+        width = self.bin_bp if input_bp is None else input_bp
+        out = np.empty((last - first, len(self.regions), self.bins, width), np.uint8)
         for i, gene in enumerate(range(first, last)):
             for j in range(len(self.regions)):
-                wide, _ = self._window(gene, j, flank, total)
-                view = np.lib.stride_tricks.sliding_window_view(wide, input_bp)
-                out[i, j] = view[:: self.bin_bp][: self.bins]
+                out[i, j] = self.gene_inputs(gene, j, input_bp)
         return out
+
+    def gene_inputs(self, gene: int, region: int, input_bp: int | None) -> NDArray[np.uint8]:
+        """Model input of every bin of one region of one gene, shape (bin, input_bp)."""
+        return self.split(
+            lambda flank, length: self._window(gene, region, flank, length)[0],
+            int(self.region_length[gene, region]), input_bp,
+        )  # fmt: skip
+
+    def one_input(
+        self, gene: int, region: int, bin_: int, input_bp: int | None
+    ) -> NDArray[np.uint8]:
+        """Model input of one bin, shape (input_bp,)."""
+        codes: NDArray[np.uint8] = self.gene_inputs(gene, region, input_bp)[bin_]
+        return codes
+
+    def split(
+        self, cut: Callable[[int, int], NDArray[np.uint8]], length: int, input_bp: int | None
+    ) -> NDArray[np.uint8]:
+        """Model inputs of the bins of a region, shape (bin, input_bp).
+
+        Parameters
+        ----------
+        cut : called with (flank, length)
+            Gives that many bases from ``flank`` before the region's start.
+        length : int
+            Length of the region in bp.
+        input_bp : int or None
+            As for :meth:`bin_inputs`.
+        """
+        if input_bp is None:
+            own = np.full(self.bins * self.bin_bp, N, np.uint8)
+            own[:length] = cut(0, length)
+            return own.reshape(self.bins, self.bin_bp)
+        wide = cut((input_bp - self.bin_bp) // 2, (self.bins - 1) * self.bin_bp + input_bp)
+        view = np.lib.stride_tricks.sliding_window_view(wide, input_bp)
+        bins: NDArray[np.uint8] = view[:: self.bin_bp][: self.bins]
+        return bins
 
     def ranges(self, size: int) -> Iterator[tuple[int, int]]:
         """Gene ranges of the shards."""

@@ -19,7 +19,7 @@ from pydantic import (
 
 from featurestore.inputs import toml_text
 from featurestore.inputs.files import read_text
-from featurestore.inputs.model import Anchor, InputKind, Region
+from featurestore.inputs.model import Anchor, Heterozygous, InputKind, Region
 from featurestore.inputs.problems import DataSetError, Problems
 from featurestore.inputs.toml_tables import TomlTables
 
@@ -75,6 +75,22 @@ class ExpressionConfig(_Strict):
         return "log" in self.unit.lower()
 
 
+class VariantsConfig(_Strict):
+    """A variant set and how to read it.
+
+    Parameters
+    ----------
+    file : Path
+        VCF; its sample names are lines.
+    heterozygous : {"iupac", "haplotypes"}
+        Heterozygous substitutions as the IUPAC code of both alleles, or each copy of a line as
+        a haplotype of its own.
+    """
+
+    file: InputPath
+    heterozygous: Heterozygous = "iupac"
+
+
 class SpeciesConfig(_Strict):
     """The input files of one species; paths are absolute."""
 
@@ -86,7 +102,14 @@ class SpeciesConfig(_Strict):
     samples: InputPath | None = None
     families: InputPath | None = None
     species_code: str | None = None
-    variants: dict[str, InputPath] = {}
+    variants: dict[str, VariantsConfig] = {}
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _files_alone(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {n: {"file": v} if isinstance(v, str) else v for n, v in value.items()}
 
     @field_validator("expression", mode="before")
     @classmethod
@@ -110,7 +133,7 @@ class SpeciesConfig(_Strict):
         roles["positions"] = self.positions
         roles["expression"] = self.expression.file if self.expression else None
         roles |= {"samples": self.samples, "families": self.families}
-        roles |= {f"variants/{name}": path for name, path in self.variants.items()}
+        roles |= {f"variants/{name}": given.file for name, given in self.variants.items()}
         return {role: path for role, path in roles.items() if path is not None}
 
 

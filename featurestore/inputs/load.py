@@ -18,7 +18,8 @@ from featurestore.inputs.families import read_families, singletons_note
 from featurestore.inputs.fasta import contig_lengths, read_genome
 from featurestore.inputs.files import file_digest
 from featurestore.inputs.findings import Findings
-from featurestore.inputs.model import Expression, Genome, SpeciesData
+from featurestore.inputs.haplotypes import read_haplotypes
+from featurestore.inputs.model import Expression, Genome, HaplotypeSet, SpeciesData
 from featurestore.inputs.positions import read_positions
 from featurestore.inputs.problems import DataSetError, Problems
 from featurestore.inputs.samples import join_samples
@@ -81,8 +82,30 @@ def load_species(config: DatasetConfig, name: str, problems: Problems) -> Specie
     data = _with_tables(data, species, problems)
     if len(problems.items) > before:
         return None
-    digests = {role: file_digest(path) for role, path in species.files().items()}
-    return replace(data.species, variants=dict(species.variants), input_digest=digests)
+    haplotypes, told = _haplotypes(species, data.species, problems)
+    if len(problems.items) > before:
+        return None
+    return replace(
+        data.species,
+        variants={name: given.file for name, given in species.variants.items()},
+        haplotypes=haplotypes,
+        notes=[*data.species.notes, *told],
+        input_digest={role: file_digest(path) for role, path in species.files().items()},
+    )
+
+
+def _haplotypes(
+    species: SpeciesConfig, data: SpeciesData, problems: Problems
+) -> tuple[dict[str, HaplotypeSet], list[str]]:
+    """The haplotypes of every variant set, and what is to be told of them."""
+    sets: dict[str, HaplotypeSet] = {}
+    notes: list[str] = []
+    for name, given in species.variants.items():
+        found = read_haplotypes(given.file, given.heterozygous, data, problems)
+        if found is not None:
+            sets[name] = found[0]
+            notes += [f"variants {name}: {note}" for note in found[1]]
+    return sets, notes
 
 
 def dataset_digest(config: DatasetConfig) -> str:
@@ -103,6 +126,7 @@ def dataset_digest(config: DatasetConfig) -> str:
             else None,
             "species_code": s.species_code,
             "files": {role: file_digest(path) for role, path in s.files().items()},
+            **_how_variants_are_read(s),
         }
         for name, s in config.species.items()
     }
@@ -114,6 +138,11 @@ def dataset_digest(config: DatasetConfig) -> str:
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _how_variants_are_read(species: SpeciesConfig) -> dict[str, dict[str, str]]:
+    modes: dict[str, str] = {name: v.heterozygous for name, v in species.variants.items()}
+    return {"heterozygous": modes} if modes else {}
 
 
 @dataclass
@@ -150,8 +179,8 @@ def _from_genome(
 
 def _variant_notes(species: SpeciesConfig, genome: Genome, problems: Problems) -> list[str]:
     notes: list[str] = []
-    for name, path in species.variants.items():
-        summary = check_variants(path, genome, problems)
+    for name, given in species.variants.items():
+        summary = check_variants(given.file, genome, problems)
         if summary is None:
             continue
         first = "the first " if summary.checked == MOST_RECORDS else ""

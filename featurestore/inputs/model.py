@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ UNKNOWN_POSITION = -1
 
 Anchor = Literal["tss", "tts"]
 InputKind = Literal["genome", "sequences", "positions"]
+Heterozygous = Literal["iupac", "haplotypes"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,62 @@ class Expression:
 
 
 @dataclass(frozen=True)
+class HaplotypeSet:
+    """The haplotypes of the lines of one VCF around the genes of a species.
+
+    A haplotype is what one copy of the windows of one gene reads in one line or more: the
+    variants in it, none of which is empty. The reference itself is no haplotype; −1 stands for it.
+
+    Parameters
+    ----------
+    heterozygous : {"iupac", "haplotypes"}
+        How heterozygous calls are written, see ``docs/variants.md``.
+    line : list of str, length l
+        Sample names of the VCF.
+    haplotype : list of str, length h
+        ``gene:`` and twelve digits of the digest of its variants; in order of gene, then variants.
+    gene : int32 array, shape (h,)
+        The gene whose windows it stands in.
+    variants : list of str, length h
+        ``contig:pos:REF>ALT`` joined by commas, positions 1-based as in the VCF.
+    edit_start : int64 array, shape (h + 1,)
+        Where the edits of each haplotype begin in the two arrays that follow.
+    edit_low, edit_high : int64 arrays, shape (e,)
+        Bases of the contig that the edit replaces, 0-based half-open, in order within a haplotype.
+    edit_alt_start : int64 array, shape (e + 1,)
+        Where the bases of each edit begin in ``edit_alt``.
+    edit_alt : uint8 array
+        IUPAC codes put there, forward strand.
+    carrier_line, carrier_gene, carrier_haplotype : int32 arrays, shape (c,)
+        In order of gene, line, copy. A line without a row for a gene reads the reference there.
+    carrier_copy : int8 array, shape (c,)
+        0: both copies read this haplotype; 1, 2: that copy alone, the other has a row of its own.
+    carrier_zygosity : int8 array, shape (c,)
+        Of the calls of the line in the windows of the gene: 0 all homozygous, 1 all
+        heterozygous, 2 both kinds.
+    told : list of {"reason", "count", "examples"}
+        What could not be used as it stands.
+    """
+
+    heterozygous: Heterozygous
+    line: list[str]
+    haplotype: list[str]
+    gene: NDArray[np.int32]
+    variants: list[str]
+    edit_start: NDArray[np.int64]
+    edit_low: NDArray[np.int64]
+    edit_high: NDArray[np.int64]
+    edit_alt_start: NDArray[np.int64]
+    edit_alt: NDArray[np.uint8]
+    carrier_line: NDArray[np.int32]
+    carrier_gene: NDArray[np.int32]
+    carrier_haplotype: NDArray[np.int32]
+    carrier_copy: NDArray[np.int8]
+    carrier_zygosity: NDArray[np.int8]
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class SkippedGene:
     """A gene that an input names and that does not reach the store, with its reason.
 
@@ -136,6 +193,7 @@ class SpeciesData:
         In sequence mode: the fold column of the table, for a split of the user's.
     expression : Expression or None
     variants : mapping of set name to VCF path
+    haplotypes : mapping of set name to HaplotypeSet
     skipped : list of SkippedGene
     notes : list of str
         What the user should be told and is not an error (partial meetings of tables, genes
@@ -159,6 +217,7 @@ class SpeciesData:
     fold: list[str] | None = None
     expression: Expression | None = None
     variants: dict[str, Path] = field(default_factory=dict)
+    haplotypes: dict[str, HaplotypeSet] = field(default_factory=dict)
     skipped: list[SkippedGene] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     input_digest: dict[str, str] = field(default_factory=dict)

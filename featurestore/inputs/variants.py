@@ -21,7 +21,7 @@ from featurestore.sequence import iupac
 MOST_RECORDS: Final = 10_000
 """Records whose REF is compared with the genome."""
 
-_FIXED: Final = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
+FIXED_COLUMNS: Final = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Check:
             if line.startswith("##"):
                 continue
             columns = line.rstrip("\r\n").split("\t")
-            if columns[:8] == _FIXED:
+            if columns[:8] == FIXED_COLUMNS:
                 return columns, number
             break
         mend = "a VCF has the line #CHROM POS ID REF ALT QUAL FILTER INFO …, separated by tabs"
@@ -140,13 +140,19 @@ class _Check:
             what = f"{contig}:{position} {ref[:10]} on {length:,} bp"
             self.findings.add("a variant beyond the end of its contig", mend, number, what)
             return
-        offset = int(self.genome.contig_start[at]) + start
-        have = self.genome.code[offset : offset + len(ref)]
-        want = iupac.encode(ref)
-        # Where either is ambiguous there is nothing to contradict.
-        if bool(((have != want) & (have < iupac.N) & (want < iupac.N)).any()) or bool(
-            (want == iupac.UNKNOWN).any()
-        ):
+        if have := ref_disagrees(self.genome, at, start, ref):
             mend = "take variants and genome from the same assembly"
-            what = f"{contig}:{position} REF {ref[:10]}, genome {iupac.decode(have)[:10]}"
+            what = f"{contig}:{position} REF {ref[:10]}, genome {have[:10]}"
             self.findings.add("REF is not what the genome has", mend, number, what)
+
+
+def ref_disagrees(genome: Genome, contig: int, start: int, ref: str) -> str:
+    """What the genome has where REF contradicts it, else nothing.
+
+    Where either is ambiguous there is nothing to contradict.
+    """
+    offset = int(genome.contig_start[contig]) + start
+    have = genome.code[offset : offset + len(ref)]
+    want = iupac.encode(ref)
+    differs = (have != want) & (have < iupac.N) & (want < iupac.N)
+    return iupac.decode(have) if bool((differs | (want == iupac.UNKNOWN)).any()) else ""

@@ -79,7 +79,7 @@ class StoredArray:
 
     @cached_property
     def layout(self) -> str:
-        """``rows``, ``block`` or ``other``."""
+        """``rows`` (``packed`` too), ``block`` or ``other``."""
         codecs = self.metadata["codecs"]
         split_on_rows_only = self.chunk[1:] == tuple(max(n, 1) for n in self.shape[1:])
         if self.dtype.kind == "T" or not split_on_rows_only:
@@ -89,7 +89,8 @@ class StoredArray:
         if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
             inner = codecs[0]["configuration"]
             regular = (
-                tuple(inner["chunk_shape"]) == (1, *self.chunk[1:])
+                tuple(inner["chunk_shape"]) == (self.inner_rows, *self.chunk[1:])
+                and self.chunk[0] % self.inner_rows == 0
                 and inner["index_location"] == "end"
             )
             if (
@@ -99,6 +100,13 @@ class StoredArray:
             ):
                 return "rows"
         return "other"
+
+    @cached_property
+    def inner_rows(self) -> int:
+        """Rows of one inner chunk; 1 where the array is not sharded."""
+        codec = self.metadata["codecs"][0]
+        sharded = codec["name"] == "sharding_indexed"
+        return int(codec["configuration"]["chunk_shape"][0]) if sharded else 1
 
     def file(self, shard: int) -> Path:
         """File of one shard or chunk along the first axis."""
@@ -139,5 +147,19 @@ class StoredArray:
                 out[where] = read_block(self.file(shard), self.dtype, self.chunk)[local]
             else:
                 held = min(size, self.shape[0] - shard * size)
-                read_rows(self.file(shard), local, held, size, out, where)
+                if self.inner_rows == 1:
+                    read_rows(self.file(shard), local, held, size, out, where)
+                else:
+                    out[where] = self._packed(shard, local, held)
         return out
+
+    def _packed(self, shard: int, local: NDArray[np.int64], held: int) -> NDArray[Any]:
+        """Rows of a shard whose inner chunks hold several."""
+        wanted, of_row = np.unique(local // self.inner_rows, return_inverse=True)
+        pieces = np.empty((len(wanted), self.inner_rows, *self.shape[1:]), self.dtype)
+        read_rows(
+            self.file(shard), wanted, -(-held // self.inner_rows), self.chunk[0] // self.inner_rows,
+            pieces, np.arange(len(wanted), dtype=np.int64),
+        )  # fmt: skip
+        rows: NDArray[Any] = pieces[of_row, local % self.inner_rows]
+        return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,94 +24,15 @@ from featurestore.store.checked import CheckedStore
 from featurestore.store.manifest import hash_file, read_manifest
 from featurestore.store.shard import damaged
 from featurestore.store.source import StoreSource
+from featurestore.store.variants import VariantView
+from featurestore.store.views import ExpressionView, GeneTable, SpeciesView, Text
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Text = NDArray[np.str_]
+__all__ = ["ExpressionView", "GeneTable", "SpeciesView", "Store", "open_store"]
+
 _GENE_ARRAYS = frozenset(spec.name for spec in SPECIES)
-
-
-@dataclass(frozen=True)
-class GeneTable:
-    """Genes of a species in store order; arrays of shape (gene,), see ``docs/format.md``."""
-
-    gene: Text
-    locus: Text
-    contig: Text
-    strand: NDArray[np.int8]
-    tss: NDArray[np.int64]
-    tts: NDArray[np.int64]
-    family: Text
-    fold: Text | None
-
-
-class ExpressionView:
-    """Expression of a species; ``value`` (gene, sample) float32 is read when first asked for."""
-
-    def __init__(self, store: Store, species: str) -> None:
-        self._store, self._species = store, species
-        self.unit = str(store.meta(species, "expression/value")["attributes"]["unit"])
-
-    def _optional(self, name: str) -> Text | None:
-        return self._store.optional_text(self._species, f"expression/{name}")
-
-    @cached_property
-    def value(self) -> NDArray[np.float32]:
-        """Values as given, NaN where missing."""
-        return self._store.array(self._species, "expression/value")
-
-    @cached_property
-    def labelled(self) -> NDArray[np.bool_]:
-        """Whether a gene has a row in the table, shape (gene,)."""
-        return self._store.array(self._species, "expression/labelled")
-
-    @cached_property
-    def sample(self) -> Text:
-        """Samples."""
-        return self._store.text(self._species, "expression/sample")
-
-    @cached_property
-    def tissue(self) -> Text | None:
-        """Tissue of each sample."""
-        return self._optional("tissue")
-
-    @cached_property
-    def genotype(self) -> Text | None:
-        """Genotype of each sample."""
-        return self._optional("genotype")
-
-    @cached_property
-    def line(self) -> Text | None:
-        """Line of each sample."""
-        return self._optional("line")
-
-    @cached_property
-    def control(self) -> Text | None:
-        """``1`` for control samples."""
-        return self._optional("control")
-
-
-class SpeciesView:
-    """One species of a store: ``view["kmer"]`` is an ``xarray.Dataset``, lazily read."""
-
-    def __init__(self, store: Store, species: str) -> None:
-        self._store, self.species = store, species
-
-    def __getitem__(self, group: str) -> xr.Dataset:
-        name = "sequence" if group == "onehot" else group
-        known = self._store.groups(self.species)
-        if name not in known:
-            raise unknown_name(f"group of {self.species}", group, [*known, "onehot"])
-        self._store.check_group(self.species, name)
-        node = self._store.tree.children[self.species].children[name]
-        return node.to_dataset(inherit=True)
-
-    @property
-    def genes(self) -> xr.Dataset:
-        """Genes and their coordinates."""
-        self._store.check_group(self.species, "")
-        return self._store.tree.children[self.species].to_dataset()
 
 
 class Store:
@@ -359,6 +279,60 @@ class Store:
             )
             for ok, row in zip(fine.tolist(), status, strict=True)
         ]
+
+    def variant_sets(self, species: str) -> list[str]:
+        """Names of the variant sets of a species."""
+        start = "variants/"
+        found = [
+            p.removeprefix(start) for p in self._paths(self._known(species)) if p.startswith(start)
+        ]
+        return sorted(p for p in found if "/" not in p)
+
+    def variants(self, species: str, name: str) -> VariantView:
+        """One variant set: lines, haplotypes, who carries which, and the bins that each changes."""
+        if name not in self.variant_sets(species):
+            raise unknown_name(f"variant set of {species}", name, self.variant_sets(species))
+        return VariantView(self, species, name)
+
+    def variant_features(
+        self,
+        species: str,
+        name: str,
+        feature: str,
+        gene: str,
+        line: str,
+        *,
+        copy: int | None = None,
+    ) -> NDArray[Any]:
+        """Values of one feature of a gene in a line: the reference's, with the changed bins put in.
+
+        Parameters
+        ----------
+        name : str
+            Variant set.
+        feature : str
+            ``group[.array]``, as for :meth:`features`; ``onehot`` gives codes.
+        copy : {1, 2}, optional
+            Which copy of the line; needed where its two copies differ.
+
+        Returns
+        -------
+        array, shape (region, bin[, channel]), or (region, position) for ``onehot``, stored dtype
+
+        Raises
+        ------
+        InputError
+            If the two copies differ and none was named.
+        """
+        view = self.variants(species, name)
+        row = self.rows(species, [gene])
+        haplotype = view.haplotype_of(int(row[0]), line, copy)
+        found: NDArray[Any] = view.features(feature, row, np.array([haplotype], np.int64))[0]
+        return found
+
+    def resolve_feature(self, species: str, feature: str) -> tuple[str, str]:
+        """Group and array that a feature ``group[.array]`` names."""
+        return self._resolve(species, feature)
 
     def funnel(self, species: str) -> list[dict[str, Any]]:
         """Genes by stage: annotated, windowed, embedded, labelled, each with what was lost and why."""

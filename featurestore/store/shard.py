@@ -100,6 +100,20 @@ def write_rows(path: Path, rows: NDArray[Any], shard_rows: int) -> WrittenFile:
     return commit_file(path, parts())
 
 
+def write_packed(
+    path: Path, rows: NDArray[Any], shard_rows: int, inner_rows: int, fill: Any
+) -> WrittenFile:
+    """Commit one shard of ``packed`` layout: as ``rows``, with ``inner_rows`` rows in an inner chunk.
+
+    The last inner chunk is padded with ``fill``.
+    """
+    inner = -(-len(rows) // inner_rows)
+    full = np.full((inner * inner_rows, *rows.shape[1:]), fill, rows.dtype)
+    full[: len(rows)] = rows
+    packed = full.reshape(inner, inner_rows, *rows.shape[1:])
+    return write_rows(path, packed, shard_rows // inner_rows)
+
+
 def rows_index(n: int, row_bytes: int, shard_rows: int) -> bytes:
     """The index of a regular shard with ``n`` rows."""
     index = np.full((shard_rows, 2), _MISSING, "<u8")

@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
-from featurestore.schema import BASES_CHUNK, ArraySpec
+from featurestore.schema import BASES_CHUNK, PACKED_ROWS, ArraySpec
 
 ZSTD_LEVEL: Final = 3
 
@@ -29,9 +29,9 @@ def create_group(root: Path, path: str, attributes: Mapping[str, Any]) -> None:
 
 def _codecs(spec: ArraySpec, dtype: np.dtype[Any], row: tuple[int, ...]) -> dict[str, Any]:
     serializer = BytesCodec(endian="little" if dtype.itemsize > 1 else None)
-    if spec.layout == "rows":
+    if spec.layout in {"rows", "packed"}:
         inner = ShardingCodec(
-            chunk_shape=(1, *row),
+            chunk_shape=(PACKED_ROWS if spec.layout == "packed" else 1, *row),
             codecs=[serializer, Crc32cCodec()],
             index_codecs=[BytesCodec(endian="little"), Crc32cCodec()],
             index_location="end",

@@ -1,0 +1,124 @@
+"""Shards of the variant sets: bases of changed regions, vectors of changed bins."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.build.compute import STORED, Lookup, embed_distinct
+from featurestore.build.group_plan import GroupPlan, Task
+from featurestore.build.haplotype_source import PLACE, ChangedInputs, HaplotypeSource, rows_name
+from featurestore.build.variant_plan import set_folder
+from featurestore.build.window_source import WindowSource
+from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import Embedder
+from featurestore.schema import PACKED_ROWS, Status
+from featurestore.sequence.iupac import N
+from featurestore.store.shard import WrittenFile, write_block, write_packed
+from featurestore.store.templates import chunk_path
+
+Files = dict[Path, WrittenFile]
+
+
+@lru_cache(maxsize=64)
+def _haplotypes(source: WindowSource, folder: Path, _stamp: int) -> HaplotypeSource:
+    return HaplotypeSource(source, folder)
+
+
+def haplotype_source(
+    work: WorkArea, source: WindowSource, species: str, group: GroupPlan
+) -> HaplotypeSource:
+    """The haplotypes that a group belongs to, opened once per process and version."""
+    folder = set_folder(work.inputs(species), group.variant_set)
+    return _haplotypes(source, folder, (folder / "haplotypes.json").stat().st_mtime_ns)
+
+
+def write_variant_sequence(
+    work: WorkArea, task: Task, group: GroupPlan, source: HaplotypeSource
+) -> tuple[Files, dict[str, Any]]:
+    """One shard of ``variants/<set>/sequence``."""
+    first, last = group.span(task.shard)
+    place = ChangedInputs.load(source.folder, rows_name(None, whole_regions=True)).place[first:last]
+    codes = np.stack([source.region_code(h, r) for h, _, r, _ in place.tolist()])
+    writer = _Writer(work, task, group)
+    writer.packed("code", codes, N)
+    writer.places(place, PLACE[:3])
+    return writer.files, {"rows": last - first}
+
+
+def write_variant_embedding(
+    work: WorkArea, task: Task, group: GroupPlan, source: HaplotypeSource, embedder: Embedder,
+    known: Lookup | None,
+) -> tuple[Files, dict[str, Any]]:  # fmt: skip
+    """One shard of ``variants/<set>/<embedder>``."""
+    first, last = group.span(task.shard)
+    rows = ChangedInputs.load(source.folder, rows_name(embedder.spec.input_bp))
+    place, countable = np.asarray(rows.place[first:last]), np.asarray(rows.countable[first:last])
+    digest = np.asarray(rows.digest[first:last])
+    at = np.flatnonzero(countable)
+
+    def codes(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.stack(
+            [
+                source.one_input(h, r, b, embedder.spec.input_bp)
+                for h, _, r, b in place[at[chosen]].tolist()
+            ]
+        )
+
+    outputs = dict(embedder.spec.outputs)
+    vectors, computed, reused = embed_distinct(embedder, codes, digest[at], outputs, known)
+    status = np.where(countable, Status.OK, Status.NO_SEQUENCE).astype(np.uint8)
+    failures = _failed(vectors, at, status, first)
+    writer = _Writer(work, task, group)
+    for name, channels in outputs.items():
+        full = np.zeros((len(place), channels) if channels else len(place), STORED)
+        full[at] = vectors[name]
+        full[status == Status.FAILED] = np.nan
+        writer.packed(name, full, np.float16(np.nan))
+    writer.places(place, PLACE)
+    writer.block("status", status)
+    writer.block("input_digest", digest)
+    return writer.files, {"computed": computed, "reused": reused, "failures": failures}
+
+
+def _failed(
+    vectors: dict[str, NDArray[Any]], at: NDArray[np.int64], status: NDArray[np.uint8], first: int
+) -> list[str]:
+    """Mark rows with a vector that float16 cannot hold, and say which."""
+    told = []
+    for name, values in vectors.items():
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1) if len(values) else []
+        for row in at[bad].tolist() if len(values) else []:
+            status[row] = Status.FAILED
+            told.append(
+                f"row {first + row}: {name} is not finite in float16 (overflow past 65,504 or NaN)"
+            )
+    return told
+
+
+class _Writer:
+    """Writes the arrays of one shard."""
+
+    def __init__(self, work: WorkArea, task: Task, group: GroupPlan) -> None:
+        self._root, self._shard, self._size = work.store, task.shard, group.shard_rows
+        self._base = f"{task.species}/{group.name}"
+        self.files: Files = {}
+
+    def _path(self, name: str, dims: int) -> Path:
+        return chunk_path(self._root, f"{self._base}/{name}", (self._shard, *(0,) * (dims - 1)))
+
+    def packed(self, name: str, values: NDArray[Any], fill: Any) -> None:
+        path = self._path(name, values.ndim)
+        self.files[path] = write_packed(path, values, self._size, PACKED_ROWS, fill)
+
+    def block(self, name: str, values: NDArray[Any]) -> None:
+        path = self._path(name, values.ndim)
+        self.files[path] = write_block(path, values, self._size, 0)
+
+    def places(self, place: NDArray[np.int32], names: tuple[str, ...]) -> None:
+        for column, name in enumerate(names):
+            self.block(name, np.ascontiguousarray(place[:, column]))
