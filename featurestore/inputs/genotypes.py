@@ -20,8 +20,16 @@ MISSING: Final = 255
 MOST_ALLELES: Final = 250
 """More alternative alleles than this in one record are not told apart."""
 
-_TAB, _COLON, _SLASH, _PIPE, _DOT, _ZERO, _NINE = b"\t:/|.09"
-_PAD: Final = 3
+_TAB, _COLON, _END = 9, 58, 0
+_OTHER: Final = 254
+_PAD: Final = 4
+
+_ALLELE: Final = np.full(256, _OTHER, np.uint8)
+"""Allele that one byte stands for; :data:`_OTHER` where it stands for none."""
+_ALLELE[ord(".")] = MISSING
+_ALLELE[ord("0") : ord("9") + 1] = np.arange(10)
+_ENDS: Final = np.isin(np.arange(256), [_TAB, _COLON, _END])
+_SEPARATES: Final = np.isin(np.arange(256), [ord("/"), ord("|")])
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class BadGenotypeError(ValueError):
     """A genotype column that is no genotype; the message shows the values."""
 
 
-def read_genotypes(columns: bytes, lines: int, place: int, alone: bool, alleles: int) -> Genotypes:
+def read_genotypes(columns: bytes, lines: int, place: int, alleles: int) -> Genotypes:
     """Genotypes of one record (VCF 4.3, section 1.6.2, key GT).
 
     Parameters
@@ -59,8 +67,6 @@ def read_genotypes(columns: bytes, lines: int, place: int, alone: bool, alleles:
         Columns that must be there.
     place : int
         Position of GT among the keys of FORMAT.
-    alone : bool
-        FORMAT is ``GT`` and nothing else.
     alleles : int
         Alternative alleles of the record.
 
@@ -68,62 +74,57 @@ def read_genotypes(columns: bytes, lines: int, place: int, alone: bool, alleles:
     ------
     BadGenotypeError
     """
-    text = np.frombuffer(columns, np.uint8)
+    text = np.frombuffer(columns + bytes(_PAD), np.uint8)
     tabs = np.flatnonzero(text == _TAB)
-    start, end = np.append(0, tabs + 1), np.append(tabs, len(text))
-    if len(start) != lines:
-        raise BadGenotypeError(f"{len(start):,} genotype columns where the header names {lines:,}")
-    if not alone:
-        start, end = _fields(text, start, end, place)
-    padded = np.append(text, np.zeros(_PAD, np.uint8))
-    width = end - start
-    one, mark, two = padded[start], padded[start + 1], padded[start + 2]
-    haploid = (width == 1) & _is_allele(one)
-    diploid = (width == 3) & _is_allele(one) & _is_allele(two)
-    diploid &= (mark == _SLASH) | (mark == _PIPE)
-    first = np.where(haploid | diploid, _allele(one), MISSING).astype(np.uint8)
-    second = np.where(diploid, _allele(two), first).astype(np.uint8)
-    phased = haploid | (mark == _PIPE)
+    if len(tabs) + 1 != lines:
+        raise BadGenotypeError(
+            f"{len(tabs) + 1:,} genotype columns where the header names {lines:,}"
+        )
+    start = np.zeros(lines, np.int64)
+    start[1:] = tabs + 1
+    if place:
+        start = _after_colons(text, start, np.append(tabs, len(columns)), place)
+    one, mark, two = _ALLELE[text[start]], text[start + 1], _ALLELE[text[start + 2]]
+    haploid = (one != _OTHER) & _ENDS[mark]
+    diploid = (one != _OTHER) & (two != _OTHER) & _SEPARATES[mark] & _ENDS[text[start + 3]]
+    first = np.where(one == _OTHER, MISSING, one).astype(np.uint8)
+    second = np.where(diploid, two, first).astype(np.uint8)
+    phased = mark != ord("/")
     polyploid: list[int] = []
-    for i in np.flatnonzero(~(haploid | diploid) & (width > 0)).tolist():
-        found = _one_cell(columns[start[i] : end[i]])
-        if len(found[0]) > 2:
+    for i in np.flatnonzero(~(haploid | diploid)).tolist():
+        cell = columns[start[i] :].split(b"\t", 1)[0].split(b":", 1)[0]
+        found, phased[i] = _one_cell(cell)
+        if len(found) > 2:
             polyploid.append(i)
-            continue
-        first[i], second[i], phased[i] = found[0][0], found[0][-1], found[1]
+            found = [MISSING]
+        first[i], second[i] = found[0], found[-1]
     highest = max(_highest(first), _highest(second))
     if highest > alleles:
         raise BadGenotypeError(f"allele {highest} where ALT names {alleles}")
     return Genotypes(first, second, phased, polyploid)
 
 
-def _fields(
+def _after_colons(
     text: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64], place: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Start and end of the key at ``place`` in each column; empty where trailing keys are left out."""
-    colons = np.append(np.flatnonzero(text == _COLON), np.full(place + 1, len(text)))
-    at = np.searchsorted(colons, start)
-    begin = np.minimum(colons[at + place - 1] + 1, end) if place else start
-    return begin, np.maximum(np.minimum(colons[at + place], end), begin)
-
-
-def _is_allele(letter: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = ((letter >= _ZERO) & (letter <= _NINE)) | (letter == _DOT)
-    return found
-
-
-def _allele(letter: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.where(letter == _DOT, MISSING, letter - np.uint8(_ZERO)).astype(np.uint8)
+) -> NDArray[np.int64]:
+    """Start of the key at ``place`` in each column; its end where trailing keys are left out."""
+    colons = np.append(np.flatnonzero(text == _COLON), np.full(place, len(text)))
+    wanted = colons[np.searchsorted(colons, start) + place - 1]
+    return np.where(wanted < end, wanted + 1, end)
 
 
 def _highest(alleles: NDArray[np.uint8]) -> int:
-    called = alleles[alleles != MISSING]
-    return int(called.max()) if len(called) else 0
+    highest = int(alleles.max(initial=0))
+    if highest < MISSING:
+        return highest
+    return int(alleles[alleles != MISSING].max(initial=0))
 
 
 def _one_cell(cell: bytes) -> tuple[list[int], bool]:
-    """Alleles of one cell, and whether they are phased."""
+    """Alleles of one cell, and whether they are phased; an empty one is missing."""
+    if not cell:
+        return [MISSING], False
     parts = re.split(rb"[/|]", cell.lstrip(b"/|"))
-    if not all(p == b"." or (p.isdigit() and int(p) <= MOST_ALLELES) for p in parts):
+    if not all(p == b"." or (p.isdigit() and len(p) < 4 and int(p) <= MOST_ALLELES) for p in parts):
         raise BadGenotypeError(f"{cell[:20].decode('latin-1')!r} is no genotype")
     return [MISSING if p == b"." else int(p) for p in parts], b"/" not in cell

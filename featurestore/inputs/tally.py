@@ -20,7 +20,8 @@ class Tally:
         self.counts[reason] = self.counts.get(reason, 0) + count
         shown = self.examples.setdefault(reason, [])
         if example and len(shown) < MOST_EXAMPLES:
-            shown.append(example)
+            # What files hold is shown, and must do nothing to a terminal.
+            shown.append(example if example.isprintable() else ascii(example))
 
     def facts(self) -> list[dict[str, Any]]:
         """As plain JSON types, in order of reason."""

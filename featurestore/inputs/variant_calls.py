@@ -36,6 +36,13 @@ Spans = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 """By contig: starts and ends of disjoint spans in order, 0-based half-open."""
 
 _FORMAT_AT: Final = 8
+_MOST_DIGITS: Final = 18
+_NO_HEADER: Final = (
+    "no VCF header line",
+    "a VCF has the line #CHROM POS ID REF ALT QUAL FILTER INFO …, separated by tabs",
+)
+_POLYPLOID: Final = "call of more than two alleles, taken as the reference"
+_MISSING: Final = "missing allele, taken as the reference"
 _ASSEMBLY: Final = "take variants and genome from the same assembly"
 
 
@@ -112,7 +119,7 @@ def trimmed(position: int, ref: str, alt: str) -> tuple[int, int, str]:
 def unusable(alt: str) -> str:
     """Why an alternative allele cannot be written into a sequence; empty if it can."""
     if alt.startswith("<"):
-        return f"symbolic allele {alt}, whose bases the VCF does not give"
+        return "symbolic allele, whose bases the VCF does not give"
     if alt == "*":
         return "allele * (deleted by another record), taken as the reference here"
     if alt in {".", ""}:
@@ -180,14 +187,15 @@ class _Reader:
                     continue
                 names = raw.removeprefix(b"\xef\xbb\xbf").decode().rstrip("\r\n").split("\t")
                 if names[: len(FIXED_COLUMNS)] != FIXED_COLUMNS:
-                    mend = "a VCF has the line #CHROM POS ID REF ALT QUAL FILTER INFO …, separated by tabs"
-                    self.findings.add("no VCF header line", mend, number, repr(names[0][:30]))
+                    self.findings.add(*_NO_HEADER, number, repr(names[0][:30]))
                     break
                 self.lines, headed = names[_FORMAT_AT + 1 :], True
                 self._unique_lines(number)
             elif raw.strip():
                 self.records += 1
                 self._record(number, raw.rstrip(b"\r\n"))
+        if not headed and not self.findings.kinds:
+            self.findings.add(*_NO_HEADER, 1, "the file holds none")
         bad = bool(self.findings.kinds)
         self.findings.report()
         return None if bad else self._calls()
@@ -200,7 +208,9 @@ class _Reader:
     def _record(self, number: int, raw: bytes) -> None:
         columns = raw.split(b"\t", _FORMAT_AT + 1)
         head = [c.decode("latin-1") for c in columns[:5]]
-        if len(columns) < len(FIXED_COLUMNS) or not head[1].isdigit():
+        # As bytes: only ASCII digits count; a position of more digits is on no contig.
+        is_place = len(columns) > 1 and columns[1].isdigit() and len(columns[1]) < _MOST_DIGITS
+        if len(columns) < len(FIXED_COLUMNS) or not is_place or not columns[3]:
             mend = "a record has CHROM, POS, ID, REF, ALT …, separated by tabs"
             self.findings.add("not a VCF record", mend, number, repr(raw[:30].decode("latin-1")))
             return
@@ -263,7 +273,7 @@ class _Reader:
                     f"0 genotype columns where the header names {len(self.lines):,}"
                 )
             return read_genotypes(
-                columns[_FORMAT_AT + 1], len(self.lines), keys.index(b"GT"), len(keys) == 1, alleles
+                columns[_FORMAT_AT + 1], len(self.lines), keys.index(b"GT"), alleles
             )
         except BadGenotypeError as error:
             mend = "a call is written as 0/1, 1|1, 0 or ., one column a line"
@@ -276,28 +286,31 @@ class _Reader:
     ) -> None:  # fmt: skip
         if found.polyploid:
             who = self.lines[found.polyploid[0]]
-            self.tally.add("call of more than two alleles, taken as the reference",
-                           f"{told} in {who}", len(found.polyploid))  # fmt: skip
-        missing = (found.first == MISSING) | (found.second == MISSING)
-        missing[found.polyploid] = False
+            self.tally.add(_POLYPLOID, f"{told} in {who}", len(found.polyploid))
+        # Most lines carry the reference twice: only the others are looked at.
+        other = np.flatnonzero(found.first | found.second)
+        first, second = found.first[other], found.second[other]
+        missing = (first == MISSING) | (second == MISSING)
+        if found.polyploid:
+            missing &= ~np.isin(other, found.polyploid)
         if count := int(missing.sum()):
-            who = self.lines[int(np.argmax(missing))]
-            self.tally.add("missing allele, taken as the reference", f"{told} in {who}", count)
+            who = self.lines[int(other[np.argmax(missing)])]
+            self.tally.add(_MISSING, f"{told} in {who}", count)
         writable = np.zeros(MISSING + 1, bool)
         writable[: len(usable)] = usable
-        first = np.where(writable[found.first], found.first, 0).astype(np.uint8)
-        second = np.where(writable[found.second], found.second, 0).astype(np.uint8)
-        who_carries = np.flatnonzero((first > 0) | (second > 0))
-        if not len(who_carries):
+        first, second = np.where(writable[first], first, 0), np.where(writable[second], second, 0)
+        carries = (first > 0) | (second > 0)
+        if not carries.any():
             self.tally.add("no line carries it", told)
             return
+        who_carries = other[carries]
         self.fixed.append(fixed)
         self.ref.append(ref)
         self.alt.append(alts)
         self.count.append(len(who_carries))
         self.line.frombytes(who_carries.astype(np.int32).tobytes())
-        self.first += first[who_carries].tobytes()
-        self.second += second[who_carries].tobytes()
+        self.first += first[carries].astype(np.uint8).tobytes()
+        self.second += second[carries].astype(np.uint8).tobytes()
         self.phased += found.phased[who_carries].tobytes()
 
     def _calls(self) -> VariantCalls:

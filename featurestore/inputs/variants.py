@@ -122,7 +122,7 @@ class _Check:
     def _record(self, number: int, line: str) -> None:
         columns = line.rstrip("\r\n").split("\t", 5)
         self.records += 1
-        if len(columns) < 6 or not columns[1].isdigit():
+        if len(columns) < 6 or not _is_position(columns[1]):
             mend = "a record has CHROM, POS, ID, REF, ALT …, separated by tabs"
             self.findings.add("not a VCF record", mend, number, repr(line[:30].rstrip()))
             return
@@ -144,6 +144,10 @@ class _Check:
             mend = "take variants and genome from the same assembly"
             what = f"{contig}:{position} REF {ref[:10]}, genome {have[:10]}"
             self.findings.add("REF is not what the genome has", mend, number, what)
+
+
+def _is_position(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 18
 
 
 def ref_disagrees(genome: Genome, contig: int, start: int, ref: str) -> str:
