@@ -8,6 +8,7 @@ transcript (sum of exons), then the first id. A gene without transcripts stands 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from featurestore.inputs.annotation_lines import RawAnnotation, RawFeature, read
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean, strip_ncbi
 from featurestore.inputs.model import SkippedGene
-from featurestore.inputs.problems import Problems, examples, few
+from featurestore.inputs.problems import Problems, examples, few, shown
 
 _CODING: Final = frozenset({"protein_coding", "protein-coding", "protein_coding_gene", "mRNA"})
 # TAIR10 gives the biotype in Note, where other sources have free text.
@@ -31,6 +32,8 @@ _ALIASES: Final[tuple[str, ...]] = ("Name", "gene_name", "locus_tag", "gene")
 _CANONICAL_TAGS: Final = frozenset(
     {"Ensembl_canonical", "MANE Select", "MANE_Select", "RefSeq Select"}
 )
+# Names that a missing contig is compared with: an assembly may have a million.
+_MOST_COMPARED: Final = 2000
 _CANONICAL_KEYS: Final = ("canonical", "canonical_transcript", "is_canonical", "longest")
 
 
@@ -198,7 +201,13 @@ class _Builder:
             return None
         chosen = self._representative(transcripts, attributes) if transcripts else ""
         span = self.raw.transcripts[chosen] if chosen else gene
+        if self._places(gene, transcripts) > 1:
+            self._skip(gene_id, "has parts on several contigs or on both strands")
+            return None
         strand = {"+": 1, "-": -1}.get(span.strand, 0)
+        if span.strand == ".":  # both formats allow it; StringTie writes it
+            self._skip(gene_id, "has no strand")
+            return None
         if strand == 0:
             mend = "write + or - in column 7"
             what = f"{gene_id} has strand {span.strand!r}"
@@ -212,6 +221,12 @@ class _Builder:
         return GeneModel(
             gene_id, span.contig, span.start, span.end, strand, clean(chosen), span.line, alias, cds
         )
+
+    def _places(self, gene: RawFeature, transcripts: list[str]) -> int:
+        """On how many contigs and strands a gene and its transcripts lie."""
+        features = [gene, *(self.raw.transcripts[name] for name in transcripts)]
+        strands = {f.strand for f in features} & {"+", "-"}
+        return max(len(strands), len({f.contig for f in features}))
 
     def _representative(self, transcripts: list[str], gene: dict[str, str]) -> str:
         raw = self.raw
@@ -247,6 +262,19 @@ def _is_canonical(attributes: Mapping[str, str]) -> bool:
     )
 
 
+def _bare_contig(name: str) -> str:
+    return re.sub(r"^(?:chromosome|chrom|chr)[_. -]?0*(?=.)|^0+(?=.)", "", name.casefold())
+
+
+def _contig_hint(lacking: str, known: list[str]) -> str:
+    """Which contig of the genome was meant: Chr1 for 1 and the like, else a similar name."""
+    bare = _bare_contig(lacking)
+    meant = [name for name in known if _bare_contig(name) == bare]
+    if meant:
+        return f" Did you mean {meant[0]!r} by {shown(lacking)!r}?"
+    return did_you_mean(shown(lacking), known[:_MOST_COMPARED])
+
+
 def _on_contigs(
     genes: list[GeneModel],
     contigs: Mapping[str, int],
@@ -280,7 +308,7 @@ def _on_contigs(
             builder.findings.file,
             f"{lacking.total():,} of {len(genes):,} genes lie on {len(lacking):,} "
             f"contig{'s' if len(lacking) > 1 else ''} that the FASTA lacks: {examples(lacking)};"
-            f" it has {examples(known)}.{did_you_mean(worst, known)}",
+            f" it has {examples(known)}.{_contig_hint(worst, known)}",
             "use the same contig names in both (the first word of the FASTA header is the name), "
             "or take the lines of other contigs out",
             f"line {first_line[worst]}",

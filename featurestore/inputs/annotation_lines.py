@@ -23,9 +23,10 @@ GENE_TYPES: Final = frozenset({"gene", "protein_coding_gene"})
 _CODING_OR_EXON: Final = frozenset({"CDS", "exon"})
 _PARENT: Final = re.compile(r"(?:^|;)\s*Parent\s*=\s*([^;]*)")
 _GFF3_ATTRIBUTE: Final = re.compile(r"^\s*[A-Za-z_][\w.-]*\s*=")
-_GFF3_COMMENT: Final = re.compile(r"(?:\s+|;\s*)#[^;=]*$")
 _GTF_COMMENT: Final = re.compile(r";\s*#.*$")
-_GTF_PAIR: Final = re.compile(r'([\w.-]+)\s+(?:"([^"]*)"|([^;\s]+))')
+# The look-behind and the possessive + keep a huge word without a value to one pass.
+_GTF_PAIR: Final = re.compile(r'(?<![\w.-])([\w.-]++)\s+(?:"([^"]*)"|([^;\s]+))')
+_BARE: Final = re.compile(r"\s*([^\s;=\"]+)\s*;?\s*")
 _GTF_GENE: Final = re.compile(r'(?:^|;|\s)gene_id\s+"?([^";]+)"?')
 _GTF_TRANSCRIPT: Final = re.compile(r'(?:^|;|\s)transcript_id\s+"?([^";]+)"?')
 
@@ -113,21 +114,36 @@ def _style(lines: list[str]) -> Style | None:
     return None
 
 
+def _without_comment(text: str) -> str:
+    """Attributes without what follows a # after a blank or semicolon, if it holds no attribute."""
+    if "#" not in text:
+        return text
+    after = max(text.rfind(";"), text.rfind("="))
+    at = text.find("#", after + 1)
+    while at > 0 and not (text[at - 1].isspace() or text[at - 1] == ";"):
+        at = text.find("#", at + 1)
+    return text[:at].rstrip(" \t;") if at > 0 else text
+
+
 def _parents(text: str) -> list[str]:
     """Ids in Parent; a comma within an id is percent-encoded, one between ids is not."""
     found = _PARENT.search(text)
     if found is None:
         return []
-    parents = _GFF3_COMMENT.sub("", found[1]) if "#" in text else found[1]
+    parents = _without_comment(found[1])
     return [unquote(p).strip() if "%" in p else p.strip() for p in parents.split(",")]
 
 
 def _gff3_attributes(text: str) -> dict[str, str]:
-    pairs = (part.partition("=") for part in _GFF3_COMMENT.sub("", text).split(";"))
+    pairs = (part.partition("=") for part in _without_comment(text).split(";"))
     values = {key.strip(): value.strip() for key, _, value in pairs if key.strip()}
     if "%" in text:
         values = {key: unquote(value) for key, value in values.items()}
     return values
+
+
+def _is_trans_spliced(attributes: dict[str, str]) -> bool:
+    return "part" in attributes or "trans-splicing" in attributes.get("exception", "")
 
 
 def _gtf_attributes(text: str) -> dict[str, str]:
@@ -174,6 +190,8 @@ class _LineReader:
 
     def _place(self, columns: list[str], number: int) -> tuple[int, int] | None:
         try:
+            if "_" in columns[3] or "_" in columns[4]:  # int() reads 1_000
+                raise ValueError
             start, end = int(columns[3]), int(columns[4])
         except ValueError:
             shown = f"{columns[2]} {columns[3]!r} … {columns[4]!r}"
@@ -204,29 +222,42 @@ class _LineReader:
             name = attributes.get("ID") or attributes.get("Name") or f"line {number}"
             # A transcript of several genes does not exist; `Parent=a,b` then names the first.
             feature.parent = next(iter(_parents(text)), "")
-            self.raw.transcripts.setdefault(name, feature)
+            known = self.raw.transcripts.setdefault(name, feature)
+            if known is not feature:
+                self._again(name, known, feature)
         elif kind.endswith("gene"):
             attributes = _gff3_attributes(text)
             name = attributes.get("ID") or attributes.get("Name") or f"line {number}"
             self.raw.other_genes[name] = kind
-        elif kind == "region" and "Is_circular=true" in text:
+        elif "Is_circular=true" in text:  # a region of NCBI, a chromosome of Ensembl
             self.raw.circular.add(columns[0])
+
+    def _again(self, name: str, known: RawFeature, feature: RawFeature) -> None:
+        """A transcript id that comes a second time: the same line, trans-splicing, or a mistake."""
+        same = ("contig", "start", "end", "strand", "parent")
+        if all(getattr(known, what) == getattr(feature, what) for what in same):
+            return
+        if not _is_trans_spliced(feature.attributes):
+            mend = "give every transcript its own id"
+            what = f"{name} (also line {known.line})"
+            self.findings.add("a transcript id given twice", mend, feature.line, what)
 
     def _take_gtf(self, columns: list[str], start: int, end: int, number: int) -> None:
         kind, text = columns[2], columns[8]
         if kind in GENE_TYPES:
             attributes = _gtf_attributes(text)
-            if "gene_id" in attributes:
-                attributes["ID"] = attributes["gene_id"]
-                self._gene(columns, start, end, number, attributes)
+            # AUGUSTUS and BRAKER write the bare id as the ninth column of a gene.
+            bare = _BARE.fullmatch(text)
+            attributes["ID"] = attributes.get("gene_id", bare[1] if bare else "")
+            self._gene(columns, start, end, number, attributes)
             return
         whole = is_transcript(kind)
         if not whole and kind not in _CODING_OR_EXON:
             return
         gene, transcript = _GTF_GENE.search(text), _GTF_TRANSCRIPT.search(text)
         if gene is None or transcript is None or not transcript[1].strip():
-            if not whole:
-                mend = 'write gene_id "…"; transcript_id "…"; on every exon and CDS'
+            if not whole or not _BARE.fullmatch(text):
+                mend = 'write gene_id "…"; transcript_id "…"; on every transcript, exon and CDS'
                 what = f"{kind} {text[:40]!r}"
                 self.findings.add("no gene_id or transcript_id", mend, number, what)
             return
@@ -262,10 +293,14 @@ class _LineReader:
     ) -> None:
         name = attributes.get("ID") or attributes.get("Name") or attributes.get("locus_tag", "")
         if not name:
-            mend = "write ID=… on every gene"
+            mend = "write ID=… (GFF3) or gene_id … (GTF) on every gene"
             self.findings.add("a gene without ID", mend, number, f"{columns[8][:40]!r}")
             return
-        if "part" in attributes or "trans-splicing" in attributes.get("exception", ""):
+        if not name.isprintable():
+            mend = "take control characters and unusual blanks out of the id"
+            self.findings.add("a gene id that cannot be printed", mend, number, name)
+            return
+        if _is_trans_spliced(attributes):
             self.raw.trans_spliced.add(name)
         known = self.raw.genes.get(name)
         if known is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,18 @@ from featurestore.inputs.tables import (
 )
 
 _VALUE: Final = ("value", "expression", "tpm", "fpkm", "rpkm", "cpm", "count", "counts")
+# What quantifiers and spreadsheets write of a gene beside its values.
+_ABOUT_GENES: Final = (
+    "chrom", "chr", "chromosome", "seqid", "start", "end", "strand", "length",
+    "eff_length", "effectivelength", "effective_length", "width", "description", "biotype",
+    "gene_biotype", "gene_type", "symbol", "alias",
+)  # fmt: skip
+_MEASURES: Final = (
+    frozenset({"tpm"}), frozenset({"fpkm", "rpkm"}), frozenset({"cpm"}), frozenset({"coverage"}),
+    frozenset({"count", "counts", "numreads", "est_counts", "expected_count"}),
+)  # fmt: skip
+_LARGEST: Final = float(np.finfo(np.float32).max)
+_COMMAS: Final = re.compile(r"[+-]?\d[\d.' ]*,[\d.,]+")
 _NEVER_NEGATIVE: Final = frozenset({"tpm", "fpkm", "rpkm", "cpm", "counts", "count", "reads"})
 
 
@@ -80,13 +93,16 @@ def _read_wide(
         for i in (table.find([name]) for name in (*GENE, *TRANSCRIPT, "gene_name"))
         if i is not None
     }
+    ids |= {i for i in (table.find([name]) for name in _ABOUT_GENES) if i is not None} - {gene}
     columns = [i for i in range(len(table.header)) if i != gene and i not in ids]
-    if not columns:
-        what = f"no column of values beside {table.header[gene]!r}"
-        problems.add(table.path, what, "give a column for each sample", "header")
+    if not _columns_are_samples(table, gene, columns, problems):
         return None
     left_out = [table.header[i] for i in sorted(ids - {gene})]
-    notes = [f"expression: columns {examples(left_out)} are ids, not samples."] if left_out else []
+    notes = (
+        [f"expression: columns {examples(left_out)} tell of genes and are no samples."]
+        if left_out
+        else []
+    )
     names: list[str] = []
     value = np.empty((len(table), len(columns)), np.float64)
     cells = _Cells(table, config, Findings(table.path, problems))
@@ -99,6 +115,24 @@ def _read_wide(
         return None
     samples = [table.header[i] for i in columns]
     return ExpressionTable(names, table.line, samples, value, notes)
+
+
+def _columns_are_samples(table: Table, gene: int, columns: list[int], problems: Problems) -> bool:
+    names = [table.header[i] for i in columns]
+    if not names:
+        what = f"no column of values beside {table.header[gene]!r}"
+        problems.add(table.path, what, "give a column for each sample", "header")
+        return False
+    if nameless := [i + 1 for i, name in zip(columns, names, strict=True) if not name]:
+        what = f"no name over the values of column {examples(map(str, nameless))}"
+        problems.add(table.path, what, "name every sample in the header", "header")
+    measures = [n for n in names if any(n.lower() in kind for kind in _MEASURES)]
+    kinds = {i for n in measures for i, kind in enumerate(_MEASURES) if n.lower() in kind}
+    if len(kinds) > 1:
+        what = f"columns {examples(measures)} are measures of one sample, not samples"
+        mend = "keep the gene column and one of these, and name it as the sample"
+        problems.add(table.path, what, mend, "header")
+    return not nameless and len(kinds) < 2
 
 
 def _read_long(
@@ -160,8 +194,11 @@ class _Cells:
         """Numbers of one row, into ``out``."""
         try:
             out[:] = [float(text) for text in texts]
-            usual = np.isfinite(out).all() and not (self.refuse_negative and (out < 0).any())
-            if usual and self.plain:
+            usual = (np.abs(out) <= _LARGEST).all() and not (
+                self.refuse_negative and (out < 0).any()
+            )
+            # Python reads 1_000 as a number; in a table it is none.
+            if usual and self.plain and not any("_" in text for text in texts):
                 return
         except ValueError:
             pass
@@ -176,13 +213,15 @@ class _Cells:
                 self.findings.add("a missing value", mend, line, shown)
             return self.instead
         try:
-            number = float(text)
+            number = float(text) if "_" not in text else np.inf
         except ValueError:
             number = np.inf
         if number in self.missing_numbers:
             return self.instead
-        if not np.isfinite(number):
-            mend = f"write a number; texts that mean missing go into missing = [{text!r}]"
+        if not abs(number) <= _LARGEST:
+            mend = f"write a number; texts that mean missing go into missing = [{text[:20]!r}]"
+            if _COMMAS.fullmatch(text):
+                mend = "write decimals with a point, and thousands without a separator"
             self.findings.add("a cell that is no number", mend, line, shown)
         elif number < 0 and self.refuse_negative:
             unit = self.config.unit

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featurestore.inputs.files import read_bytes
 from featurestore.inputs.findings import MOST_EXAMPLES
 from featurestore.inputs.model import Genome
-from featurestore.inputs.problems import Problems
+from featurestore.inputs.problems import Problems, examples, shown
 from featurestore.sequence import iupac
 
 _BLANK: Final = 254
@@ -80,18 +80,19 @@ def read_fasta(path: Path, problems: Problems, what: str = "record") -> FastaRec
     data = read_bytes(path, problems)
     if data is None:
         return None
+    if b"\r" in data and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
     if not data.strip():
         problems.add(path, "the file is empty", "give a FASTA file: >id, then its sequence")
         return None
     if not data.lstrip().startswith(b">"):
         line = data[: len(data) - len(data.lstrip())].count(b"\n") + 1
-        shown = data.lstrip()[:20].split(b"\n")[0].decode("latin-1")
-        text = f"sequence before the first '>': {shown!r}"
+        first = data.lstrip()[:20].split(b"\n")[0].decode("latin-1")
+        text = f"sequence before the first '>': {first!r}"
         problems.add(path, text, "a FASTA file begins with a header line, >id", f"line {line}")
         return None
     starts, ends = _headers(data)
-    headers = [data[s + 1 : e].decode("latin-1").strip() for s, e in zip(starts, ends, strict=True)]
-    words = [header.split(None, 1) or [""] for header in headers]
+    words = [_words(data[s + 1 : e]) for s, e in zip(starts, ends, strict=True)]
     names = [w[0] for w in words]
     code, lengths = _encode(data, starts, ends)
     bad = bool((code == iupac.UNKNOWN).any())
@@ -103,6 +104,15 @@ def read_fasta(path: Path, problems: Problems, what: str = "record") -> FastaRec
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
     lines = _line_numbers(data, starts)
     return FastaRecords(names, descriptions, lines, offsets, lengths, code)
+
+
+def _words(header: bytes) -> list[str]:
+    """The first word of a header and, if there is more, the rest."""
+    words = header.split(None, 1) or [b""]
+    try:
+        return [word.decode("utf-8").strip() for word in words]
+    except UnicodeDecodeError:
+        return [word.decode("latin-1").strip() for word in words]
 
 
 def _line_numbers(data: bytes, starts: list[int]) -> list[int]:
@@ -166,7 +176,7 @@ def _tell_letters(
     ends: list[int],
 ) -> None:
     """Say which letters are no IUPAC codes: the first few with line and position."""
-    shown: list[str] = []
+    texts: list[str] = []
     lines: list[str] = []
     count = 0
     bounds = [*starts[1:], len(data)]
@@ -174,15 +184,15 @@ def _tell_letters(
         codes = _TABLE[np.frombuffer(data[end:stop], np.uint8)]
         bad = np.flatnonzero(codes == iupac.UNKNOWN)
         count += bad.size
-        for at in bad[: MOST_EXAMPLES - len(shown)]:
+        for at in bad[: MOST_EXAMPLES - len(texts)]:
             position = int((codes[:at] != _BLANK).sum()) + 1
             letter = chr(data[end + int(at)])
-            shown.append(f"{letter!r} at base {position:,} of {what} {name}")
+            texts.append(f"{letter!r} at base {position:,} of {what} {shown(name)}")
             lines.append(str(data.count(b"\n", 0, end + int(at)) + 1))
-    more = f", … ({count:,} in all)" if count > len(shown) else ""
+    more = f", … ({count:,} in all)" if count > len(texts) else ""
     problems.add(
         path,
-        f"no IUPAC nucleotide letter: {'; '.join(shown)}{more}",
+        f"no IUPAC nucleotide letter: {'; '.join(texts)}{more}",
         "this must be DNA; replace unknown bases by N and take out gaps and stops",
         f"line{'s' if len(lines) > 1 else ''} {', '.join(lines)}",
     )
@@ -208,11 +218,9 @@ def _tell_names(
         return data.count(b"\n", 0, starts[number]) + 1
 
     if twice:
-        shown = ", ".join(name for name, _, _ in twice[:MOST_EXAMPLES])
-        more = f", … ({len(twice):,} in all)" if len(twice) > MOST_EXAMPLES else ""
         _, first, again = twice[0]
         place = f"lines {line(first)} and {line(again)}"
-        text = f"{what} id given twice: {shown}{more}"
+        text = f"{what} id given twice: {examples(name for name, _, _ in twice)}"
         problems.add(path, text, f"give every {what} its own id (first word of the header)", place)
     if "" in seen:
         text = "a header line '>' without an id"

@@ -24,7 +24,20 @@ _OTHER_FORMATS: Final = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
     b"PAR1": "a Parquet file",
     b"\x89HDF": "an HDF5 file",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)",
+    b"%PDF": "a PDF document",
+    b"BAM\x01": "a BAM file",
+    b"BCF\x02": "a BCF file",
+    b"\x43\x27\x41\x1a": "a 2bit file",
+    b"\x1f\x9d": "compressed with compress (.Z)",
+    b"SQLite format 3": "an SQLite database",
+    b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` brings the file itself)",
+    _GZIP: "compressed twice",
 }
+_TAR: Final = (257, b"ustar")
+_HTML: Final = (b"<!doctype html", b"<html")
 _BOM: Final = b"\xef\xbb\xbf"
 
 _digests: dict[tuple[str, int, int], str] = {}
@@ -46,11 +59,22 @@ def read_bytes(path: Path, problems: Problems) -> bytes | None:
         raw = _decompress(path, raw, problems)
         if raw is None:
             return None
+    if other := _other_format(raw):
+        problems.add(path, f"the file is {other}", "give it as plain text, gzip or bgzip")
+        return None
+    return raw.removeprefix(_BOM)
+
+
+def _other_format(raw: bytes) -> str:
+    """What a file is that is no plain text, told by its first bytes; empty if it may be text."""
     for magic, what in _OTHER_FORMATS.items():
         if raw.startswith(magic):
-            problems.add(path, f"the file is {what}", "give it as plain text, gzip or bgzip")
-            return None
-    return raw.removeprefix(_BOM)
+            return what
+    if raw.startswith(_TAR[1], _TAR[0]):
+        return "a tar archive"
+    if raw[:200].lstrip().lower().startswith(_HTML):
+        return "a web page, as a failed download leaves it"
+    return ""
 
 
 def read_text(path: Path, problems: Problems) -> str | None:
@@ -87,7 +111,10 @@ def missing_file_mend(path: Path) -> str:
     """What mends a path that does not exist: the most similar file beside it, if there is one."""
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist either; paths are relative to dataset.toml"
-    names = [p.name for p in path.parent.iterdir()]
+    try:
+        names = [p.name for p in path.parent.iterdir()]
+    except OSError:  # a folder that may be entered and not listed
+        names = []
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Paths are relative to dataset.toml"
@@ -95,13 +122,21 @@ def missing_file_mend(path: Path) -> str:
 
 def _read_raw(path: Path, problems: Problems) -> bytes | None:
     try:
+        # A pipe or a device would be waited for without end, or read twice.
+        if not path.is_dir() and path.exists() and not path.is_file():
+            what = "this is a pipe or a device, not a file"
+            problems.add(path, what, "write its content to a file and name that")
+            return None
         return path.read_bytes()
     except FileNotFoundError:
         problems.add(path, "the file does not exist", missing_file_mend(path))
     except IsADirectoryError:
         problems.add(path, "this is a folder, not a file", "name the file inside it")
     except OSError as error:
-        problems.add(path, f"the file cannot be read ({error.strerror})", "check its permissions")
+        mend = "check its name and permissions"
+        problems.add(path, f"the file cannot be read ({error.strerror})", mend)
+    except ValueError:
+        problems.add(path, "the name of the file has a NUL in it", "correct the name")
     return None
 
 

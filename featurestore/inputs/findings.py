@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featurestore.inputs.problems import Problems
+from featurestore.inputs.problems import Problems, shown
 
 MOST_EXAMPLES = 3
+_LONGEST_TEXT = 300
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Findings:
         entry.count += 1
         if len(entry.lines) < MOST_EXAMPLES:
             entry.lines.append(line)
-            entry.texts.append(text)
+            entry.texts.append(shown(text, _LONGEST_TEXT))
 
     def report(self) -> None:
         """Add one problem for each kind found, in the order of first finding."""

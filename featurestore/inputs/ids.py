@@ -12,7 +12,11 @@ from featurestore.inputs.problems import few
 _PREFIX: Final = re.compile(r"^(?:gene|transcript):", re.IGNORECASE)
 _NCBI_PREFIX: Final = re.compile(r"^(?:gene|rna)-")
 # AT1G01010.1, Sobic.001G000100.v3.2, Glyma.01G000100.Wm82.a2.v1, AT1G01010.Araport11.447
-_VERSION: Final = re.compile(r"(?:\.(?:v?\d+|a\d+|Wm82|TAIR\d+|Araport\d+))+$")
+_VERSION: Final = re.compile(r"v?\d+|a\d+|Wm82|TAIR\d+|Araport\d+")
+_DATE: Final = re.compile(
+    r"\d{1,4}-(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+    r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d{1,4}"
+)
 # Stripping must bring ten times more genes together before it is taken for what was meant.
 _WORTH: Final = 10
 
@@ -24,7 +28,11 @@ def clean(name: str) -> str:
 
 def strip_version(name: str) -> str:
     """An id without its version suffix: ``AT1G01010.1`` → ``AT1G01010``."""
-    return _VERSION.sub("", name)
+    # Part by part from the end: a repeated group anchored at the end takes quadratic time.
+    end = len(name)
+    while (dot := name.rfind(".", 0, end)) > 0 and _VERSION.fullmatch(name, dot + 1, end):
+        end = dot
+    return name[:end]
 
 
 def strip_ncbi(name: str) -> str:
@@ -69,6 +77,11 @@ class Meeting:
             told.append(
                 f"{table}: {len(unused):,} of {len(rows):,} ids name no gene of this data set, "
                 f"for example {few(unused)}."
+            )
+        if dates := [x for x in unused if _DATE.fullmatch(x)]:
+            told.append(
+                f"{table}: ids such as {few(dates)} look like gene names that a spreadsheet "
+                "turned into dates."
             )
         return told
 

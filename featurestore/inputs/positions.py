@@ -17,6 +17,9 @@ from featurestore.inputs.tables import CONTIG, GENE, MISSING, STRAND, Table, rea
 STRANDS = {"+": 1, "1": 1, "+1": 1, "-": -1, "-1": -1, "−": -1, ".": 0, "?": 0, "0": 0}
 
 
+_LARGEST = 1 << 40  # bp; the largest genome known has fewer than 2^38
+
+
 @dataclass(frozen=True)
 class Positions:
     """Genes with their boundaries on the forward strand, in the order of the table.
@@ -77,11 +80,20 @@ def read_positions(path: Path, problems: Problems) -> Positions | None:
 
 
 def tell_repeats(table: Table, names: list[str], kind: str, mend: str, findings: Findings) -> None:
-    """Find ids that a table gives twice."""
+    """Find ids that a table gives twice, and those that are none."""
+    tell_nameless(table, names, findings)
     first: dict[str, int] = {}
     for line, name in zip(table.line, names, strict=True):
-        if first.setdefault(name, line) != line:
+        if name and first.setdefault(name, line) != line:
             findings.add(kind, mend, line, f"{name} (also line {first[name]})")
+
+
+def tell_nameless(table: Table, names: list[str], findings: Findings) -> None:
+    """Find ids that are empty or hold control characters."""
+    for line, name in zip(table.line, names, strict=True):
+        if not name or not name.isprintable():
+            what = "an id that is empty or cannot be printed"
+            findings.add(what, "give every row an id of letters and digits", line, repr(name))
 
 
 def read_strand(table: Table, findings: Findings) -> NDArray[np.int8]:
@@ -115,10 +127,10 @@ def read_boundary(
         if cell in MISSING:
             continue
         try:
-            position = int(cell)
+            position = int(cell) if "_" not in cell else -1
         except ValueError:
             position = -1
-        if position < (0 if zero is not None else 1):
+        if not (0 if zero is not None else 1) <= position <= _LARGEST:
             mend = f"write a whole number; {anchor} counts from 0, {anchor}1 from 1"
             what = f"{cell!r} in column {table.header[column]!r}"
             findings.add("a position that is no position", mend, table.line[number], what)

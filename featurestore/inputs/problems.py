@@ -8,6 +8,25 @@ from dataclasses import dataclass, field
 
 from featurestore.errors import InputError
 
+_LONGEST_VALUE = 100
+_LONGEST_SENTENCE = 2000
+
+
+def printable(text: str) -> str:
+    """Text that does nothing to a terminal: control characters stand as escapes.
+
+    What files hold goes into messages, and a file may hold anything.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: str, most: int = _LONGEST_VALUE) -> str:
+    """A value of a file as a message shows it: printable, and cut where it is very long."""
+    short = value if len(value) <= most else f"{value[:most]}… ({len(value):,} characters)"
+    return printable(short)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -19,8 +38,9 @@ class Problem:
     place: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.file}, {self.place}" if self.place else self.file
-        return f"{where}: {self.what}\n    → {self.mend}"
+        where = printable(f"{self.file}, {self.place}" if self.place else self.file)
+        what, mend = (shown(text, _LONGEST_SENTENCE) for text in (self.what, self.mend))
+        return f"{where}: {what}\n    → {mend}"
 
 
 class DataSetError(InputError):
@@ -54,10 +74,10 @@ class Problems:
 def examples(values: Iterable[str], most: int = 3) -> str:
     """The first few of many ids, in the order given: ``a, b, c, … (17 in all)``."""
     listed = list(values)
-    shown = ", ".join(listed[:most])
-    return shown if len(listed) <= most else f"{shown}, … ({len(listed):,} in all)"
+    first = ", ".join(map(shown, listed[:most]))
+    return first if len(listed) <= most else f"{first}, … ({len(listed):,} in all)"
 
 
 def few(values: Iterable[str], most: int = 3) -> str:
     """The first few of many ids, where the sentence has already said how many there are."""
-    return ", ".join(itertools.islice(values, most))
+    return ", ".join(map(shown, itertools.islice(values, most)))

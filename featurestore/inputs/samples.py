@@ -9,9 +9,9 @@ from typing import Final
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.model import Expression
 from featurestore.inputs.problems import Problems, examples, few
-from featurestore.inputs.tables import SAMPLE, Table, read_table
+from featurestore.inputs.tables import MISSING, SAMPLE, Table, read_table
 
-_CONTROL: Final = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0", "": ""}
+_CONTROL: Final = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0"}
 
 
 def join_samples(
@@ -79,7 +79,7 @@ def _notes(samples: list[str], row: dict[str, int]) -> list[str]:
 
 def _control(cells: list[str], table: Table, findings: Findings) -> list[str]:
     for number, cell in enumerate(cells):
-        if cell.lower() not in _CONTROL:
+        if cell.lower() not in _CONTROL and cell not in MISSING:
             mend = "write 1 for a control and 0 for any other"
             findings.add("control is neither 1 nor 0", mend, table.line[number], repr(cell))
     return [_CONTROL.get(cell.lower(), "") for cell in cells]

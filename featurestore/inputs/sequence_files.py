@@ -16,14 +16,20 @@ from featurestore.inputs.files import read_bytes
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean
 from featurestore.inputs.model import UNKNOWN_POSITION
-from featurestore.inputs.positions import STRANDS, read_boundary, read_strand, tell_repeats
+from featurestore.inputs.positions import (
+    STRANDS,
+    read_boundary,
+    read_strand,
+    tell_nameless,
+    tell_repeats,
+)
 from featurestore.inputs.problems import Problems, few
 from featurestore.inputs.sequence_tables import RECORD
 from featurestore.inputs.sequences import Given
 from featurestore.inputs.tables import CONTIG, GENE, MISSING, TRANSCRIPT, read_table
 from featurestore.sequence import iupac
 
-_KEY_VALUE: Final = re.compile(r"(\w+)=(\S+)")
+_KEY_VALUE: Final = re.compile(r"(?<!\w)(\w++)=(\S+)")
 _LETTERS: Final = np.frombuffer(iupac.LETTERS.encode(), np.uint8)
 
 
@@ -152,7 +158,12 @@ def _read_fasta(path: Path, problems: Problems) -> _Entries | None:
             findings.add("a strand that is neither + nor -", mend, records.line[number], what)
         gene = clean(facts.get("gene", facts.get("gene_id", name)))
         contig = facts.get("chrom", facts.get("chr", facts.get("contig", "")))
-        entries[clean(name)] = _Entry(
+        record = clean(name)
+        if not (record and gene) or record in entries:
+            mend = "give every record and gene its own id"
+            findings.add("a record or gene id that is empty or given twice", mend,
+                         records.line[number], name)  # fmt: skip
+        entries[record] = _Entry(
             gene, contig, STRANDS.get(strand, 0), UNKNOWN_POSITION, UNKNOWN_POSITION,
             letters[start : start + length], records.line[number],
         )  # fmt: skip
@@ -187,6 +198,8 @@ def _read_table(path: Path, problems: Problems) -> _Entries | None:
     findings = Findings(path, problems)
     mend = "keep one, or give a column `record` with an id for each row"
     tell_repeats(table, records, "a record given twice", mend, findings)
+    if records is not genes:
+        tell_nameless(table, genes, findings)
     strand = read_strand(table, findings)
     tss = read_boundary(table, "tss", strand, findings).tolist()
     tts = read_boundary(table, "tts", strand, findings).tolist()

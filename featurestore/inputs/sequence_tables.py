@@ -9,7 +9,12 @@ from featurestore.errors import did_you_mean
 from featurestore.inputs.dataset import SpeciesConfig
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean
-from featurestore.inputs.positions import read_boundary, read_strand, tell_repeats
+from featurestore.inputs.positions import (
+    read_boundary,
+    read_strand,
+    tell_nameless,
+    tell_repeats,
+)
 from featurestore.inputs.problems import Problems, examples
 from featurestore.inputs.sequences import Given
 from featurestore.inputs.tables import (
@@ -118,6 +123,8 @@ def _given(table: Table, gene: int, regions: dict[str, int], problems: Problems)
     records = genes if record is None else [clean(x) for x in table.column(record)]
     mend = "keep one, or give a column `record` with an id for each row"
     tell_repeats(table, records, "a record given twice", mend, findings)
+    if records is not genes:
+        tell_nameless(table, genes, findings)
     strand = read_strand(table, findings)
     tss = read_boundary(table, "tss", strand, findings)
     tts = read_boundary(table, "tts", strand, findings)

@@ -127,6 +127,10 @@ def encode_regions(given: Given, config: DatasetConfig, problems: Problems) -> S
             given.notes.append(
                 f"sequences: the declared region {region.name!r} is not among the sequences."
             )
+    if not named:
+        mend = 'name a file for each, such as sequences = { promoter = "promoter.fa" }'
+        problems.add(config.path, "sequences of no region are given", mend)
+        return None
     pieces = [_encode(given, region.name, problems) for region in named]
     if any(piece is None for piece in pieces):
         return None

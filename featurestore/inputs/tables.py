@@ -12,7 +12,7 @@ from typing import Final
 from featurestore.errors import did_you_mean
 from featurestore.inputs.files import read_text
 from featurestore.inputs.findings import Findings
-from featurestore.inputs.problems import Problems, examples
+from featurestore.inputs.problems import Problems, examples, shown
 
 GENE: Final = ("gene", "gene_id", "geneid", "locus", "locus_id", "target_id", "id")
 TRANSCRIPT: Final = ("transcript", "transcript_id")
@@ -124,12 +124,27 @@ def read_table(path: Path, problems: Problems) -> Table | None:
     if not len(table):
         problems.add(path, "the table has a header and no rows", "add rows", f"line {at + 1}")
         return None
+    table = _without_empty_columns(table)
     names = [name for name in table.header if name]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         what = f"columns given twice: {examples(map(repr, twice))}"
         problems.add(path, what, "give every column its own name", f"line {at + 1}")
         return None
     return table
+
+
+def _without_empty_columns(table: Table) -> Table:
+    """The table without columns at its right that have neither name nor value.
+
+    Spreadsheets write them; a column of values without a name stays.
+    """
+    width = len(table.header)
+    while width > 1 and not table.header[width - 1]:
+        width -= 1
+    if width == len(table.header) or any(any(map(str.strip, r[width:])) for r in table.rows()):
+        return table
+    cells = [row[:width] for row in table.rows()]
+    return Table(table.path, table.header[:width], table.separator, table.line, None, cells)
 
 
 def _plain(name: str) -> str:
@@ -143,15 +158,18 @@ def _header_line(lines: list[str]) -> int | None:
         if not line.strip():
             continue
         if not line.startswith("#"):
-            if comment is not None and _as_wide(lines[comment], line):
+            if comment is not None and _is_header(lines[comment], line):
                 return comment
             return number
         comment = number
     return comment
 
 
-def _as_wide(comment: str, line: str) -> bool:
-    return any(0 < line.count(sep) == comment.count(sep) for sep in "\t,;")
+def _is_header(comment: str, line: str) -> bool:
+    """Whether the last comment names the columns, and the line after it does not."""
+    separator = next((sep for sep in "\t,;" if 0 < line.count(sep) == comment.count(sep)), "")
+    names = line.split(separator) if separator else []
+    return bool(names) and not any(_plain(name.strip('"')) in _IDS for name in names)
 
 
 def _separator(path: Path, header: str) -> str:
@@ -180,24 +198,45 @@ def _read_quoted(
     path: Path, lines: list[str], at: int, separator: str, problems: Problems
 ) -> Table | None:
     reader = csv.reader((line + "\n" for line in lines[at:]), delimiter=separator)
-    # A sequence column of a chromosome's length is no mistake.
-    csv.field_size_limit(max(csv.field_size_limit(), max(map(len, lines)) + 1))
+    # A sequence column of a chromosome's length is no mistake, and a quote that is never closed
+    # takes in all that follows.
+    csv.field_size_limit(max(csv.field_size_limit(), sum(map(len, lines)) + len(lines)))
+    findings = Findings(path, problems)
     cells: list[list[str]] = []
     line: list[int] = []
     header: list[str] = []
+    begin = 0
     for row in reader:
         if not header:
             header = [name.strip() for name in row]
-            begin = reader.line_num
         elif row and (len(row) > 1 or row[0].strip()):
             cells.append(row)
             line.append(at + begin + 1)
+        if reader.line_num > begin + 1:
+            _tell_open_quote(lines, at + begin, at + reader.line_num, separator, findings)
         begin = reader.line_num
+    if findings.kinds:
+        findings.report()
+        return None
     counts = [len(row) for row in cells]
     header = _with_row_names(header, counts)
     if not _tell_widths(path, header, line, counts, problems):
         return None
     return Table(path, header, separator, line, None, cells)
+
+
+def _tell_open_quote(
+    lines: list[str], first: int, last: int, separator: str, findings: Findings
+) -> None:
+    """Find a row of several lines whose quotes do not pair: it would take in other rows."""
+    rows = csv.reader((line + "\n" for line in lines[first:last]), delimiter=separator, strict=True)
+    try:
+        for _ in rows:
+            pass
+    except csv.Error:
+        mend = 'close the quote, or double a " that belongs to the value'
+        what = shown(lines[first].strip(), 40)
+        findings.add('a quote " that is not closed', mend, first + 1, what)
 
 
 def _with_row_names(header: list[str], counts: list[int]) -> list[str]:
@@ -214,7 +253,8 @@ def _tell_widths(
     for number, count in zip(line, counts, strict=True):
         if count != len(header):
             mend = f"the header has {len(header)}; give every row as many"
-            findings.add("wrong column count", mend, number, f"{count} cells")
+            what = f"{count} cell{'s' if count > 1 else ''}"
+            findings.add("wrong column count", mend, number, what)
     good = not findings.kinds
     findings.report()
     return good

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from featurestore.errors import did_you_mean
 from featurestore.inputs import toml_text
-from featurestore.inputs.problems import Problems
+from featurestore.inputs.problems import Problems, shown
 
-_SAFE_NAME: Final = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 # What pydantic puts into the place of an error when a union has several arms.
 _ARM: Final = re.compile(r"\W|^(?:str|int|float|Path|dict|tuple|literal)$")
 
@@ -53,12 +53,13 @@ class TomlTables:
 
     def safe_name(self, at: Key, what: str, name: str) -> bool:
         """Whether a name can be a folder of the store; told if not."""
-        if _SAFE_NAME.match(name):
+        # Zarr keeps the metadata of a group in a file of this name.
+        if _SAFE_NAME.fullmatch(name) and name.lower() != "zarr.json":
             return True
         self.add(
             at,
-            f"{what} {name!r} cannot be the name of a folder",
-            "use letters, digits, '_', '.' and '-', not beginning with '.'",
+            f"{what} {shown(name)!r} cannot be the name of a folder",
+            "use up to 100 letters, digits, '_', '.' and '-', not beginning with '.'",
         )
         return False
 
@@ -70,7 +71,7 @@ class TomlTables:
             errors = failure.errors()
         told: set[Key] = set()
         extra = [e["loc"] for e in errors if e["type"] == "extra_forbidden"]
-        for error in errors:
+        for error in sorted(errors, key=lambda e: -len(e["loc"])):  # the innermost first
             loc = tuple(str(part) for part in error["loc"])
             if error["type"] == "extra_forbidden":
                 known = _fields(model, loc[:-1])
@@ -79,7 +80,7 @@ class TomlTables:
             loc = tuple(part for part in loc if not _ARM.search(part))
             if loc in told:
                 continue  # one mistake gives an error for each arm of a union
-            told.add(loc)
+            told |= {loc[:i] for i in range(1, len(loc) + 1)}
             if error["type"] == "missing":
                 what = f"[{'.'.join((*at, *loc[:-1]))}] lacks {loc[-1]!r}"
             else:
@@ -94,9 +95,12 @@ def _fields(model: type[BaseModel], loc: Key) -> list[str]:
     for part in loc:
         field = model.model_fields.get(part)
         if field is None:
-            return []
+            continue  # a name of the user's within a mapping, such as that of a variant set
         arms = (field.annotation, *get_args(field.annotation))
-        model = next(a for a in arms if isinstance(a, type) and issubclass(a, BaseModel))
+        found = [a for a in arms if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not found:
+            return []
+        model = found[0]
     return list(model.model_fields)
 
 
@@ -107,11 +111,9 @@ def _value(raw: Any, loc: Key) -> Any:
 
 
 def _mend(model: type[BaseModel], loc: Key) -> str:
-    return (
-        f"correct {loc[-1]!r}; known keys: {', '.join(_fields(model, loc[:-1]))}"
-        if loc
-        else f"known keys: {', '.join(model.model_fields)}"
-    )
+    known = ", ".join(_fields(model, loc[:-1]))
+    told = f"; known keys: {known}" if known else ""
+    return f"correct {loc[-1]!r}{told}" if loc else f"known keys: {known}"
 
 
 def _without(raw: Mapping[str, Any], locs: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 DEFAULT_EMBEDDERS_KEY: Final = "__embedders__"
 """What a top-level ``embedders = [...]`` is renamed to before parsing."""
 
-_HEADER: Final = re.compile(r"^\s*\[+\s*([^\]]+?)\s*\]+")
+_HEADER: Final = re.compile(r"^\s*\[{1,2}([^\[\]]+)\]")
 _NAME: Final = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
 _KEY: Final = re.compile(rf"^\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 _EMBEDDERS: Final = re.compile(r"""^(\s*)(?:embedders|"embedders"|'embedders')(\s*=)""")
@@ -33,7 +33,15 @@ def parse(text: str) -> dict[str, Any]:
         if _EMBEDDERS.match(line):
             lines[number] = _EMBEDDERS.sub(rf"\g<1>{DEFAULT_EMBEDDERS_KEY}\g<2>", line)
             break
-    return tomllib.loads("\n".join(lines))
+    try:
+        return tomllib.loads("\n".join(lines))
+    except RecursionError as error:
+        raise tomllib.TOMLDecodeError("lists or tables nested too deep") from error
+    except ValueError as error:
+        if isinstance(error, tomllib.TOMLDecodeError):
+            raise
+        # Python refuses to read a number of thousands of digits.
+        raise tomllib.TOMLDecodeError("a number of too many digits") from error
 
 
 def key_lines(text: str) -> dict[tuple[str, ...], int]:
