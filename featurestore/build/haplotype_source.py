@@ -75,10 +75,14 @@ class HaplotypeSource:
     def __init__(self, source: WindowSource, folder: Path) -> None:
         self.source, self.folder = source, folder
         self._array: dict[str, NDArray[Any]] = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS
+            # As plain arrays over the mapped file: picking single numbers from a memmap is slow.
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+            for name in _ARRAYS
         }
         self.gene: NDArray[np.int32] = self._array["gene"]
+        # Haplotypes of a gene follow each other.
         self._reference = lru_cache(maxsize=4)(self._reference_inputs)
+        self._reference_region = lru_cache(maxsize=1)(self._reference_regions)
 
     @property
     def haplotypes(self) -> int:
@@ -129,6 +133,10 @@ class HaplotypeSource:
         codes: NDArray[np.uint8] = self.source.gene_inputs(gene, region, input_bp)
         return codes
 
+    def _reference_regions(self, gene: int) -> NDArray[np.uint8]:
+        codes: NDArray[np.uint8] = self.source.region_codes(gene, gene + 1)[0][0]
+        return codes
+
     def changed_inputs(self, input_bp: int | None) -> ChangedInputs:
         """The inputs of all bins that a haplotype changes."""
         parts = []
@@ -147,7 +155,7 @@ class HaplotypeSource:
         parts = []
         for haplotype, gene, region in self._touched(0):
             codes = self.region_code(haplotype, region)
-            if (codes != self.source.region_codes(gene, gene + 1)[0][0, region]).any():
+            if (codes != self._reference_region(gene)[region]).any():
                 parts.append(_rows(haplotype, gene, region, np.zeros(1, np.int64), codes[None]))
         return _joined(parts)
 

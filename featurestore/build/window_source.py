@@ -62,7 +62,8 @@ class WindowSource:
         self.regions = [Region(**r) for r in settings["regions"]]
         self.bin_bp: int = settings["bin"]
         self.from_genome = settings["kind"] == "genome"
-        self._array = {p.stem: np.load(p, mmap_mode="r") for p in folder.glob("*.npy")}
+        # As plain arrays over the mapped files: picking single numbers from a memmap is slow.
+        self._array = {p.stem: np.asarray(np.load(p, mmap_mode="r")) for p in folder.glob("*.npy")}
         self.region_length: NDArray[np.int32] = self._array["region_length"]
 
     @property
