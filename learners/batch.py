@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -287,7 +288,7 @@ class _Joined:
         first = sources[0]
         self.sources = list(sources)
         self.kind, self.dims, self.shape = first.kind, first.dims, first.shape
-        self.dtype, self.coords, self.valid = first.dtype, first.coords, first.valid
+        self.dtype, self.coords = np.result_type(*(s.dtype for s in sources)), first.coords
         sizes = [len(s) for s in sources]
         self.offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.shard_start = np.concatenate(
@@ -296,6 +297,15 @@ class _Joined:
 
     def __len__(self) -> int:
         return int(self.offset[-1])
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_] | None:
+        """Bins that any source has, whichever comes first; None where each has all."""
+        known = [s.valid for s in self.sources]
+        if all(valid is None for valid in known):
+            return None
+        every = np.ones(self.shape[:2], np.bool_)
+        return np.logical_or.reduce([every if valid is None else valid for valid in known])
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         out = np.empty((len(rows), *self.shape), self.dtype)

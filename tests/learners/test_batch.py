@@ -107,6 +107,39 @@ def test_bins_that_no_gene_has_are_left_out() -> None:
     assert batch.columns == 8
 
 
+SHORT = np.array([[True, False, False], [True, True, False]])
+LONG = np.array([[True, True, False], [True, False, False]])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [(SHORT, LONG, 4), (LONG, SHORT, 4), (None, SHORT, 6), (SHORT, None, 6), (None, None, 6)],
+)
+def test_joined_species_keep_every_bin_that_one_of_them_has(
+    first: np.ndarray | None, second: np.ndarray | None, kept: int
+) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 4, 2, 3, 2))
+    sources = []
+    for part, valid in zip(values, (first, second), strict=True):
+        part *= 1 if valid is None else valid[..., None]
+        sources.append(ArraySource(part, kind="bins", valid=valid))
+    ids = np.array([f"g{i}" for i in range(8)])
+    joined = join_sources(sources)
+    found = FeatureBatch({"x": Block(joined, np.arange(8))}, ids, ids, ids).array(np.float64)
+    assert found.shape == (8, 2 * kept)
+    # Bins that are left out hold zeros in every gene, so nothing of any gene may be lost.
+    whole = np.concatenate(values).reshape(8, -1)
+    assert np.allclose(found @ found.T, whole @ whole.T)
+
+
+def test_joined_species_of_two_widths_lose_no_digits() -> None:
+    parts = [np.full((1, 1), 0.1, dtype) for dtype in (np.float16, np.float32)]
+    for order in (parts, parts[::-1]):
+        joined = join_sources([ArraySource(part) for part in order])
+        assert sorted(joined.read(np.arange(2))[:, 0]) == sorted(float(p[0, 0]) for p in parts)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused_by_name_and_gene(bad: float) -> None:
     values = _values(12, 0)
