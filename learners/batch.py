@@ -27,10 +27,13 @@ class BlockSource(Protocol):
     """Shape of one row."""
     dtype: np.dtype[Any]
     coords: Mapping[str, NDArray[Any]]
-    valid: NDArray[np.bool_] | None
-    """For ``bins``: shape (region, bin), False where a region has no such bin; else None."""
     shard_start: NDArray[np.int64]
     """First row of each shard, ascending from 0."""
+
+    @property
+    def valid(self) -> NDArray[np.bool_] | None:
+        """For ``bins``: shape (region, bin), False where no row has such a bin; else None."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -305,7 +308,8 @@ class _Joined:
         if all(valid is None for valid in known):
             return None
         every = np.ones(self.shape[:2], np.bool_)
-        return np.logical_or.reduce([every if valid is None else valid for valid in known])
+        some = np.stack([every if valid is None else valid for valid in known]).any(axis=0)
+        return np.asarray(some, np.bool_)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         out = np.empty((len(rows), *self.shape), self.dtype)

@@ -137,7 +137,8 @@ def test_joined_species_of_two_widths_lose_no_digits() -> None:
     parts = [np.full((1, 1), 0.1, dtype) for dtype in (np.float16, np.float32)]
     for order in (parts, parts[::-1]):
         joined = join_sources([ArraySource(part) for part in order])
-        assert sorted(joined.read(np.arange(2))[:, 0]) == sorted(float(p[0, 0]) for p in parts)
+        found = joined.read(np.arange(2)).astype(np.float64)[:, 0]
+        assert sorted(found) == sorted(float(p[0, 0]) for p in parts)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
