@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from learners.base import Budget, LearnerInfo
-from learners.batch import FeatureBatch, concat
+from learners.batch import concat
 from learners.compute import Clock, limited_threads
-from learners.disk import load_arrays, load_config, save_state
-from learners.layout import check_layout, layout_of, require_features
-from learners.targets import TargetGroup, target_groups
-from learners.trees.rounds import SEARCH_SHARE, average_curves, scaled_rounds
+from learners.disk import load_arrays, save_state
+from learners.targets import TargetGroup
+from learners.trees.boosted import BoostedTrees, Curve, Fitted
+from learners.trees.rounds import SEARCH_SHARE, scaled_rounds
 
 _FIRST: Final = 50
 """Rounds of the first call. Each call bins the features anew, so calls grow by half."""
@@ -97,7 +97,7 @@ class PlainTrees:
         return cls(**(arrays | {"depth": depth, "baseline": baseline}))  # type: ignore[arg-type]
 
 
-class HistGradientBoosting:
+class HistGradientBoosting(BoostedTrees):
     """Histogram gradient boosting, one model per target; features in memory as float64.
 
     Rounds stop early on the validation rows; the best number of rounds, scaled by the gain in
@@ -146,7 +146,7 @@ class HistGradientBoosting:
         rounds: int = 1000,
         patience: int = 30,
     ) -> None:
-        self._settings: dict[str, Any] = {
+        settings = {
             "learning_rate": learning_rate,
             "max_leaf_nodes": max_leaf_nodes,
             "min_samples_leaf": min_samples_leaf,
@@ -154,62 +154,45 @@ class HistGradientBoosting:
             "max_features": max_features,
             "max_bins": max_bins,
         }
-        self._rounds, self._patience = rounds, patience
-        self._layout: dict[str, Any] = {}
-        self._trees: list[PlainTrees] = []
-        self.rounds: list[int] = []
-        """Rounds of each target's model, after the fit."""
-        self.learning_curve: list[dict[str, float]] = []
+        super().__init__(settings, rounds, patience)
 
-    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
-        """Fit one model per target."""
-        require_features(train, self.info.name)
-        self._layout = layout_of(train)
-        check_layout(self._layout, valid)
-        targets = train.require_targets().shape[1]
-        fitted: dict[int, PlainTrees] = {}
-        rounds: dict[int, int] = {}
-        curves: list[tuple[list[float], list[float]]] = []
+    def _parameters(self, seed: int, budget: Budget) -> dict[str, Any]:
+        return self._settings | {
+            "early_stopping": False,
+            "warm_start": True,
+            "random_state": seed,
+        }
+
+    def _fit_group(
+        self, group: TargetGroup, parameters: dict[str, Any], budget: Budget
+    ) -> list[Fitted]:
+        both = concat(group.train, group.valid)
+        # Read once: the search looks at its two sides of the same memory.
+        rows, labels = both.array(np.float64), both.require_targets()
+        fitted = []
         with limited_threads(budget):
-            for group in target_groups(train, valid):
-                both = concat(group.train, group.valid)
-                rows, labels = both.array(np.float64), both.require_targets()
-                for column, target in enumerate(int(c) for c in group.columns):
-                    best, curve = self._search(group, rows, column, seed, budget)
-                    curves.append(curve)
-                    rounds[target] = scaled_rounds(best, len(group.train), len(both))
-                    model = self._model(seed, rounds[target]).fit(rows, labels[:, column])
-                    fitted[target] = PlainTrees.of(model)
-        self._trees = [fitted[target] for target in range(targets)]
-        self.rounds = [rounds[target] for target in range(targets)]
-        self.learning_curve = average_curves(curves)
-
-    def _model(self, seed: int, rounds: int) -> Any:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-
-        return HistGradientBoostingRegressor(
-            **self._settings,
-            max_iter=rounds,
-            early_stopping=False,
-            warm_start=True,
-            random_state=seed,
-        )
+            for column in range(len(group.columns)):
+                best, curve = self._search(group, rows, column, parameters, budget)
+                rounds = scaled_rounds(best, len(group.train), len(both))
+                model = _model(parameters, rounds).fit(rows, labels[:, column])
+                fitted.append(Fitted(PlainTrees.of(model), rounds, curve))
+        return fitted
 
     def _search(
         self,
         group: TargetGroup,
         both: NDArray[np.float64],
         column: int,
-        seed: int,
+        parameters: dict[str, Any],
         budget: Budget,
-    ) -> tuple[int, tuple[list[float], list[float]]]:
+    ) -> tuple[int, Curve]:
         """Best number of rounds, with errors of each; ``both`` has training rows first."""
         n = len(group.train)
         sides = [both[:n], both[n:]]
         labels = [b.require_targets()[:, column] for b in (group.train, group.valid)]
-        limit = self._rounds if budget.rounds is None else min(self._rounds, budget.rounds)
-        clock, model = Clock(budget, SEARCH_SHARE), self._model(seed, 0)
-        errors: tuple[list[float], list[float]] = ([], [])
+        limit, clock = self._limit(budget), Clock(budget, SEARCH_SHARE)
+        model = _model(parameters, 0)
+        errors: Curve = ([], [])
         scores = [np.zeros(len(rows)) for rows in sides]
         done, best = 0, 0
         while done < limit and (done == 0 or not clock.spent()):
@@ -228,36 +211,28 @@ class HistGradientBoosting:
             done = len(trees.root)
         return best + 1, errors
 
-    def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
-        """Predict, shape (n, t), one shard at a time."""
-        check_layout(self._layout, batch)
-        out = np.empty((len(batch), len(self._trees)))
-        for part in batch.shards():
-            rows = batch.matrix(part, np.float64)
-            for target, trees in enumerate(self._trees):
-                out[part.index, target] = trees.predict(rows)
-        return out
-
     def save(self, path: Path) -> None:
-        """Write the trees as safetensors."""
-        parameters = self._settings | {"rounds": self._rounds, "patience": self._patience}
-        config = {"learner": self.info.name, "parameters": parameters, "layout": self._layout}
+        """Write settings as JSON and the trees as safetensors."""
         arrays = {
             f"{target}.{name}": array
-            for target, trees in enumerate(self._trees)
+            for target, trees in enumerate(self._models)
             for name, array in trees.arrays().items()
         }
-        save_state(path, config | {"rounds": self.rounds}, arrays)
+        save_state(path, self._config(), arrays)
 
     @classmethod
-    def load(cls, path: Path) -> HistGradientBoosting:
+    def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
-        config, arrays = load_config(path, cls.info.name), load_arrays(path)
-        learner = cls(**config["parameters"])
-        learner._layout, learner.rounds = config["layout"], config["rounds"]
+        learner = cls._without_models(path)
         parts: list[dict[str, NDArray[Any]]] = [{} for _ in learner.rounds]
-        for key, array in arrays.items():
+        for key, array in load_arrays(path).items():
             target, name = key.split(".")
             parts[int(target)][name] = array
-        learner._trees = [PlainTrees.of_arrays(part) for part in parts]
+        learner._models = [PlainTrees.of_arrays(part) for part in parts]
         return learner
+
+
+def _model(parameters: dict[str, Any], rounds: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return HistGradientBoostingRegressor(**parameters, max_iter=rounds)

@@ -15,24 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learners.base import Budget, LearnerInfo
-from learners.batch import FeatureBatch, concat
+from learners.batch import FeatureBatch
 from learners.compute import Clock, threads_of
-from learners.disk import load_config, save_state
-from learners.layout import check_layout, layout_of, require_features
-from learners.targets import TargetGroup, target_groups
-from learners.trees.rounds import SEARCH_SHARE, average_curves, scaled_rounds
-
-_Curve = tuple[list[float], list[float]]
+from learners.trees.boosted import Curve, StreamedTrees
 
 SAMPLED_ROWS: Final = 20_000
 """Rows on which bin edges are found; same validation error as all rows, a third of the memory."""
 
 
-class LightGBM:
+class LightGBM(StreamedTrees):
     """Leaf-wise boosted trees, one booster per target.
 
     Rounds stop early on the validation rows; the best number of rounds, scaled by the gain in
-    rows, is then fitted on training and validation rows together.
+    rows, is then fitted on training and validation rows together. The wheel has no CUDA: on a
+    CUDA budget this fits on the CPU.
 
     Parameters
     ----------
@@ -64,6 +60,7 @@ class LightGBM:
             "patience": 50,
         },
     )
+    _suffix = ".txt"
 
     def __init__(
         self,
@@ -78,7 +75,7 @@ class LightGBM:
         rounds: int = 2000,
         patience: int = 50,
     ) -> None:
-        self._settings: dict[str, Any] = {
+        settings = {
             "learning_rate": learning_rate,
             "num_leaves": num_leaves,
             "min_data_in_leaf": min_data_in_leaf,
@@ -87,22 +84,10 @@ class LightGBM:
             "lambda_l2": lambda_l2,
             "max_bin": max_bin,
         }
-        self._rounds, self._patience = rounds, patience
-        self._layout: dict[str, Any] = {}
-        self._boosters: list[Any] = []
-        self.rounds: list[int] = []
-        """Rounds of each target's booster, after the fit."""
-        self.learning_curve: list[dict[str, float]] = []
+        super().__init__(settings, rounds, patience)
 
-    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
-        """Fit one booster per target; deterministic for a seed and a number of threads.
-
-        The wheel has no CUDA: on a CUDA budget this fits on the CPU.
-        """
-        require_features(train, self.info.name)
-        self._layout = layout_of(train)
-        check_layout(self._layout, valid)
-        parameters = self._settings | {
+    def _parameters(self, seed: int, budget: Budget) -> dict[str, Any]:
+        return self._settings | {
             "objective": "regression",
             "metric": "rmse",
             "bagging_freq": 1,
@@ -116,89 +101,45 @@ class LightGBM:
             "feature_pre_filter": False,
             "verbosity": -1,
         }
-        targets = train.require_targets().shape[1]
-        self._boosters, self.rounds = [None] * targets, [0] * targets
-        curves: list[_Curve] = []
-        for group in target_groups(train, valid):
-            best, found = self._search(group, parameters, budget)
-            curves += found
-            self._refit(group, parameters, best)
-        self.learning_curve = average_curves(curves)
 
-    def _search(
-        self, group: TargetGroup, parameters: dict[str, Any], budget: Budget
-    ) -> tuple[list[int], list[_Curve]]:
-        """Best number of rounds of each target of the group, with its learning curve."""
+    def _dataset(
+        self, batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None
+    ) -> Any:
+        return streamed_dataset(batch, parameters, reference)
+
+    def _errors(
+        self, parameters: dict[str, Any], seen: Any, held_out: Any, limit: int, clock: Clock
+    ) -> Curve:
         import lightgbm
 
-        seen = streamed_dataset(group.train, parameters)
-        held_out = streamed_dataset(group.valid, parameters, reference=seen)
-        limit = self._rounds if budget.rounds is None else min(self._rounds, budget.rounds)
-        best, curves = [], []
-        for column in range(len(group.columns)):
-            set_target(seen, group.train, column)
-            set_target(held_out, group.valid, column)
-            history: dict[str, dict[str, list[float]]] = {}
-            lightgbm.train(
-                parameters,
-                seen,
-                limit,
-                valid_sets=[seen, held_out],
-                valid_names=["train", "valid"],
-                callbacks=[
-                    lightgbm.early_stopping(self._patience, verbose=False),
-                    lightgbm.record_evaluation(history),
-                    _stop_at(Clock(budget, SEARCH_SHARE)),
-                ],
-            )
-            valid_errors = history["valid"]["rmse"]
-            # Its own best_iteration is not set where the clock stops it.
-            best.append(1 + int(np.argmin(valid_errors)))
-            curves.append((history["train"]["rmse"], valid_errors))
-        return best, curves
+        history: dict[str, dict[str, list[float]]] = {}
+        lightgbm.train(
+            parameters,
+            seen,
+            limit,
+            valid_sets=[seen, held_out],
+            valid_names=["train", "valid"],
+            callbacks=[
+                lightgbm.early_stopping(self._patience, verbose=False),
+                lightgbm.record_evaluation(history),
+                _stop_at(clock),
+            ],
+        )
+        return history["train"]["rmse"], history["valid"]["rmse"]
 
-    def _refit(self, group: TargetGroup, parameters: dict[str, Any], best: list[int]) -> None:
+    def _train(self, parameters: dict[str, Any], data: Any, rounds: int) -> Any:
         import lightgbm
 
-        both = concat(group.train, group.valid)
-        data = streamed_dataset(both, parameters)
-        for column, target in enumerate(group.columns):
-            set_target(data, both, column)
-            rounds = scaled_rounds(best[column], len(group.train), len(both))
-            self._boosters[target] = lightgbm.train(parameters, data, rounds)
-            self.rounds[target] = rounds
+        return lightgbm.train(parameters, data, rounds)
 
-    def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
-        """Predict, shape (n, t), one shard at a time."""
-        check_layout(self._layout, batch)
-        out = np.empty((len(batch), len(self._boosters)))
-        for part in batch.shards():
-            rows = batch.matrix(part, np.float64)
-            for target, booster in enumerate(self._boosters):
-                out[part.index, target] = booster.predict(rows)
-        return out
-
-    def save(self, path: Path) -> None:
-        """Write each booster as LightGBM's text."""
-        parameters = self._settings | {"rounds": self._rounds, "patience": self._patience}
-        config = {"learner": self.info.name, "parameters": parameters, "layout": self._layout}
-        save_state(path, config | {"rounds": self.rounds})
-        for target, booster in enumerate(self._boosters):
-            (path / f"target_{target}.txt").write_text(booster.model_to_string(), "utf-8")
+    def _save_booster(self, booster: Any, file: Path) -> None:
+        file.write_text(booster.model_to_string(), "utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> LightGBM:
-        """Read what :meth:`save` wrote."""
+    def _load_booster(cls, file: Path) -> Any:
         import lightgbm
 
-        config = load_config(path, cls.info.name)
-        learner = cls(**config["parameters"])
-        learner._layout, learner.rounds = config["layout"], config["rounds"]
-        learner._boosters = [
-            lightgbm.Booster(model_str=(path / f"target_{target}.txt").read_text("utf-8"))
-            for target in range(len(learner.rounds))
-        ]
-        return learner
+        return lightgbm.Booster(model_str=file.read_text("utf-8"))
 
 
 def streamed_dataset(batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None) -> Any:
@@ -239,11 +180,6 @@ def streamed_dataset(batch: FeatureBatch, parameters: dict[str, Any], reference:
         Rows(), label=np.zeros(len(ordered)), reference=reference, params=dict(parameters)
     )
     return data.construct()
-
-
-def set_target(data: Any, batch: FeatureBatch, column: int) -> None:
-    """Label a data set of :func:`streamed_dataset`, whose rows stand in the order of shards."""
-    data.set_label(batch.require_targets()[batch.shard_order(), column])
 
 
 def _stop_at(clock: Clock) -> Callable[[Any], None]:

@@ -11,21 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.errors import InputError
 from learners.base import Budget, LearnerInfo
-from learners.batch import FeatureBatch, concat
+from learners.batch import FeatureBatch, MiniBatch
 from learners.compute import Clock, threads_of
-from learners.disk import load_config, save_state
-from learners.layout import check_layout, layout_of, require_features
-from learners.targets import TargetGroup, target_groups
-from learners.trees.rounds import SEARCH_SHARE, average_curves, scaled_rounds
-
-_Curve = tuple[list[float], list[float]]
+from learners.trees.boosted import Curve, StreamedTrees
 
 
-class XGBoost:
+class XGBoost(StreamedTrees):
     """Boosted trees, one booster per target.
 
     Rounds stop early on the validation rows; the best number of rounds, scaled by the gain in
@@ -61,6 +55,7 @@ class XGBoost:
             "patience": 50,
         },
     )
+    _suffix = ".ubj"
 
     def __init__(
         self,
@@ -75,7 +70,7 @@ class XGBoost:
         rounds: int = 2000,
         patience: int = 50,
     ) -> None:
-        self._settings: dict[str, Any] = {
+        settings = {
             "learning_rate": learning_rate,
             "max_depth": max_depth,
             "min_child_weight": min_child_weight,
@@ -84,19 +79,10 @@ class XGBoost:
             "reg_lambda": reg_lambda,
             "max_bin": max_bin,
         }
-        self._rounds, self._patience = rounds, patience
-        self._layout: dict[str, Any] = {}
-        self._boosters: list[Any] = []
-        self.rounds: list[int] = []
-        """Rounds of each target's booster, after the fit."""
-        self.learning_curve: list[dict[str, float]] = []
+        super().__init__(settings, rounds, patience)
 
-    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
-        """Fit one booster per target; deterministic for a seed and a number of threads."""
-        require_features(train, self.info.name)
-        self._layout = layout_of(train)
-        check_layout(self._layout, valid)
-        parameters = self._settings | {
+    def _parameters(self, seed: int, budget: Budget) -> dict[str, Any]:
+        return self._settings | {
             "tree_method": "hist",
             "objective": "reg:squarederror",
             "seed": seed,
@@ -104,89 +90,48 @@ class XGBoost:
             "device": _device(budget),
             "verbosity": 0,
         }
-        targets = train.require_targets().shape[1]
-        self._boosters, self.rounds = [None] * targets, [0] * targets
-        curves: list[_Curve] = []
-        for group in target_groups(train, valid):
-            best, found = self._search(group, parameters, budget)
-            curves += found
-            self._refit(group, parameters, best)
-        self.learning_curve = average_curves(curves)
 
-    def _search(
-        self, group: TargetGroup, parameters: dict[str, Any], budget: Budget
-    ) -> tuple[list[int], list[_Curve]]:
-        """Best number of rounds of each target of the group, with its learning curve."""
+    def _dataset(
+        self, batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None
+    ) -> Any:
+        return quantile_matrix(batch, parameters, reference)
+
+    def _errors(
+        self, parameters: dict[str, Any], seen: Any, held_out: Any, limit: int, clock: Clock
+    ) -> Curve:
         import xgboost
 
-        seen = quantile_matrix(group.train, parameters)
-        held_out = quantile_matrix(group.valid, parameters, reference=seen)
-        limit = self._rounds if budget.rounds is None else min(self._rounds, budget.rounds)
-        best, curves = [], []
-        for column in range(len(group.columns)):
-            set_target(seen, group.train, column)
-            set_target(held_out, group.valid, column)
-            history: dict[str, dict[str, list[float]]] = {}
-            xgboost.train(
-                parameters,
-                seen,
-                limit,
-                evals=[(seen, "train"), (held_out, "valid")],
-                early_stopping_rounds=self._patience,
-                evals_result=history,
-                verbose_eval=False,
-                callbacks=[_stop_at(Clock(budget, SEARCH_SHARE))],
-            )
-            valid_errors = history["valid"]["rmse"]
-            # Its own best_iteration is not set where the clock stops it.
-            best.append(1 + int(np.argmin(valid_errors)))
-            curves.append((history["train"]["rmse"], valid_errors))
-        return best, curves
+        history: dict[str, dict[str, list[float]]] = {}
+        xgboost.train(
+            parameters,
+            seen,
+            limit,
+            evals=[(seen, "train"), (held_out, "valid")],
+            early_stopping_rounds=self._patience,
+            evals_result=history,
+            verbose_eval=False,
+            callbacks=[_stop_at(clock)],
+        )
+        return history["train"]["rmse"], history["valid"]["rmse"]
 
-    def _refit(self, group: TargetGroup, parameters: dict[str, Any], best: list[int]) -> None:
+    def _train(self, parameters: dict[str, Any], data: Any, rounds: int) -> Any:
         import xgboost
 
-        both = concat(group.train, group.valid)
-        matrix = quantile_matrix(both, parameters)
-        for column, target in enumerate(group.columns):
-            set_target(matrix, both, column)
-            rounds = scaled_rounds(best[column], len(group.train), len(both))
-            self._boosters[target] = xgboost.train(parameters, matrix, rounds)
-            self.rounds[target] = rounds
+        return xgboost.train(parameters, data, rounds)
 
-    def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
-        """Predict, shape (n, t), one shard at a time."""
+    def _rows(self, batch: FeatureBatch, part: MiniBatch) -> Any:
         import xgboost
 
-        check_layout(self._layout, batch)
-        out = np.empty((len(batch), len(self._boosters)))
-        for part in batch.shards():
-            matrix = xgboost.DMatrix(batch.matrix(part, np.float32))
-            for target, booster in enumerate(self._boosters):
-                out[part.index, target] = booster.predict(matrix)
-        return out
+        return xgboost.DMatrix(batch.matrix(part, np.float32))
 
-    def save(self, path: Path) -> None:
-        """Write each booster as UBJSON."""
-        parameters = self._settings | {"rounds": self._rounds, "patience": self._patience}
-        config = {"learner": self.info.name, "parameters": parameters, "layout": self._layout}
-        save_state(path, config | {"rounds": self.rounds})
-        for target, booster in enumerate(self._boosters):
-            booster.save_model(path / f"target_{target}.ubj")
+    def _save_booster(self, booster: Any, file: Path) -> None:
+        booster.save_model(file)
 
     @classmethod
-    def load(cls, path: Path) -> XGBoost:
-        """Read what :meth:`save` wrote."""
+    def _load_booster(cls, file: Path) -> Any:
         import xgboost
 
-        config = load_config(path, cls.info.name)
-        learner = cls(**config["parameters"])
-        learner._layout, learner.rounds = config["layout"], config["rounds"]
-        learner._boosters = [
-            xgboost.Booster(model_file=path / f"target_{target}.ubj")
-            for target in range(len(learner.rounds))
-        ]
-        return learner
+        return xgboost.Booster(model_file=file)
 
 
 def quantile_matrix(batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None) -> Any:
@@ -214,11 +159,6 @@ def quantile_matrix(batch: FeatureBatch, parameters: dict[str, Any], reference: 
     return xgboost.QuantileDMatrix(
         Shards(), max_bin=parameters["max_bin"], ref=reference, nthread=parameters["nthread"]
     )
-
-
-def set_target(matrix: Any, batch: FeatureBatch, column: int) -> None:
-    """Label a matrix of :func:`quantile_matrix`, whose rows stand in the order of shards."""
-    matrix.set_label(batch.require_targets()[batch.shard_order(), column])
 
 
 def _device(budget: Budget) -> str:
