@@ -110,7 +110,9 @@ def read_run(path: Path) -> RunResult:
         table = path / f"{name}.parquet"
         tables[name] = pd.read_parquet(table) if table.exists() else None
     if run.get("status") == "ok" and (tables["predictions"] is None or tables["metrics"] is None):
-        raise InputError(f"{path}: run.json says ok but a table is missing; delete the folder and run again")
+        raise InputError(
+            f"{path}: run.json says ok but a table is missing; delete the folder and run again"
+        )
     return RunResult(path, run, tables["predictions"], tables["metrics"], tables["learning"])
 
 
@@ -126,5 +128,7 @@ def read_runs(folder: Path) -> list[RunResult]:
         return [read_run(folder)]
     found = sorted(p.parent for p in folder.glob("*/run.json"))
     if not found:
-        raise InputError(f"{folder}: no runs here; make some with: bench run --store S --learner L --out {folder}")
+        raise InputError(
+            f"{folder}: no runs here; make some with: bench run --store S --learner L --out {folder}"
+        )
     return [read_run(path) for path in found]

@@ -5,72 +5,21 @@ Nothing is read until a learner asks; a batch knows dims, shapes and coordinates
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.errors import InputError
 from featurestore.sequence.iupac import one_hot
+from learners.sources import ArraySource, BlockSource, join_sources, row_valid
 
-
-class BlockSource(Protocol):
-    """Rows of one feature, readable by row number (an array in memory, a store)."""
-
-    kind: str
-    """``tabular`` (channel,), ``bins`` (region, bin, channel), ``codes`` (region, position) …"""
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    """Shape of one row."""
-    dtype: np.dtype[Any]
-    coords: Mapping[str, NDArray[Any]]
-    shard_start: NDArray[np.int64]
-    """First row of each shard, ascending from 0."""
-
-    @property
-    def valid(self) -> NDArray[np.bool_] | None:
-        """For ``bins``: shape (region, bin), False where no row has such a bin; else None."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows in the order asked for, shape (len(rows), *shape), a new array."""
-        ...
-
-
-class ArraySource:
-    """A :class:`BlockSource` over an array in memory, shape (n, *shape)."""
-
-    def __init__(
-        self,
-        values: NDArray[Any],
-        *,
-        kind: str = "tabular",
-        dims: tuple[str, ...] | None = None,
-        coords: Mapping[str, NDArray[Any]] | None = None,
-        valid: NDArray[np.bool_] | None = None,
-        shard_rows: int = 1024,
-    ) -> None:
-        self.values = values
-        self.kind = kind
-        self.shape = values.shape[1:]
-        self.dtype = values.dtype
-        names = {1: ("channel",), 2: ("region", "position"), 3: ("region", "bin", "channel")}
-        self.dims = dims if dims is not None else names.get(values.ndim - 1, ())
-        self.coords: Mapping[str, NDArray[Any]] = dict(coords or {})
-        self.valid = valid
-        self.shard_start = np.arange(0, max(len(values), 1), shard_rows, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows in the order asked for."""
-        return self.values[rows]
+__all__ = [
+    "ArraySource", "Block", "BlockSource", "FeatureBatch", "MiniBatch", "concat", "flatten",
+    "join_sources", "row_valid",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -282,56 +231,6 @@ class FeatureBatch:
         first = next(iter(self.blocks.values()))
         shard = np.searchsorted(first.source.shard_start, first.rows, side="right")
         return shard.astype(np.int64)
-
-
-class _Joined:
-    """Rows of several sources of equal row shape, end to end."""
-
-    def __init__(self, sources: Sequence[BlockSource]) -> None:
-        first = sources[0]
-        self.sources = list(sources)
-        self.kind, self.dims, self.shape = first.kind, first.dims, first.shape
-        self.dtype, self.coords = np.result_type(*(s.dtype for s in sources)), first.coords
-        sizes = [len(s) for s in sources]
-        self.offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.shard_start = np.concatenate(
-            [s.shard_start + o for s, o in zip(sources, self.offset[:-1], strict=True)]
-        )
-
-    def __len__(self) -> int:
-        return int(self.offset[-1])
-
-    @cached_property
-    def valid(self) -> NDArray[np.bool_] | None:
-        """Bins that any source has, whichever comes first; None where each has all."""
-        known = [s.valid for s in self.sources]
-        if all(valid is None for valid in known):
-            return None
-        every = np.ones(self.shape[:2], np.bool_)
-        some = np.stack([every if valid is None else valid for valid in known]).any(axis=0)
-        return np.asarray(some, np.bool_)
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        out = np.empty((len(rows), *self.shape), self.dtype)
-        which = np.searchsorted(self.offset, rows, side="right") - 1
-        for i, source in enumerate(self.sources):
-            here = which == i
-            if here.any():
-                out[here] = source.read(rows[here] - self.offset[i])
-        return out
-
-
-def join_sources(sources: Sequence[BlockSource]) -> BlockSource:
-    """Stack sources (one per species) along their rows.
-
-    Raises
-    ------
-    ValueError
-        If their row shapes differ.
-    """
-    if len({s.shape for s in sources}) > 1:
-        raise ValueError(f"features differ in shape between species: {[s.shape for s in sources]}")
-    return sources[0] if len(sources) == 1 else _Joined(sources)
 
 
 def concat(first: FeatureBatch, second: FeatureBatch) -> FeatureBatch:

@@ -49,10 +49,19 @@ class StoreSource:
     @cached_property
     def valid(self) -> NDArray[np.bool_] | None:
         """Bins that any gene has, shape (region, bin); None where all have all."""
+        held = self._bin_valid
+        return None if held is None else np.asarray(held.any(axis=0), np.bool_)
+
+    @cached_property
+    def _bin_valid(self) -> NDArray[np.bool_] | None:
         path = f"{self._group}/bin_valid"
         if self.kind == "codes" or not self._store.has(self._species, path):
             return None
-        return np.asarray(self._store.array(self._species, path).any(axis=0), np.bool_)
+        return np.asarray(self._store.array(self._species, path), np.bool_)
+
+    def row_valid(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Bins that each gene has, shape (len(rows), region, bin); None where each has all."""
+        return None if self._bin_valid is None else self._bin_valid[rows]
 
     @cached_property
     def _absent(self) -> NDArray[np.bool_] | None:

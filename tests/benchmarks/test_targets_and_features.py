@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from benchmarks.features import PooledSource, Term, default_features, parse, resolve
 from benchmarks.targets import is_log_unit, make_targets
+from featurestore.build.engine import build
 from featurestore.errors import InputError, UnknownNameError
+from featurestore.store.reader import open_store
 from learners.base import LearnerInfo
-from learners.batch import ArraySource
+from learners.batch import ArraySource, join_sources
 
 
 @pytest.mark.parametrize("name", ["median", "mean", "max"])
@@ -125,6 +127,40 @@ def test_pooled_is_the_mean_of_valid_bins():
             mean = values[row, region][valid[region]].astype(np.float64).mean(axis=0)
             np.testing.assert_allclose(found[i, region], mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(pooled.read(np.array([0])), pooled.read(np.arange(7))[:1])
+
+
+def test_pooled_looks_at_the_bins_that_each_gene_has():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(8, 2, 5, 3)).astype(np.float32)
+    count = rng.integers(0, 6, (8, 2))
+    has = np.arange(5) < count[..., None]
+    values[~has] = np.nan
+    sources = [ArraySource(values[:5], kind="bins", bin_valid=has[:5])]
+    sources.append(ArraySource(values[5:], kind="bins", bin_valid=has[5:]))
+    found = PooledSource(join_sources(sources)).read(np.arange(8)[::-1])[::-1]
+    for gene, region in np.ndindex(8, 2):
+        kept = values[gene, region, : count[gene, region]]
+        mean = kept.mean(axis=0) if len(kept) else np.zeros(3)
+        np.testing.assert_allclose(found[gene, region], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_pooled_features_of_a_store_do_not_tell_how_long_a_region_is(tmp_path):
+    # One 2-mer repeated: every 100-bp bin of every gene has the same k-mers, whatever the length.
+    lengths = {f"g{i}": 100 * (1 + i % 4) for i in range(12)}
+    rows = [f"{gene},{'AC' * (n // 2)}" for gene, n in lengths.items()]
+    (tmp_path / "s.csv").write_text("\n".join(["gene,promoter", *rows]) + "\n")
+    (tmp_path / "dataset.toml").write_text(
+        'embedders = ["kmer"]\n[regions]\nbin = 100\n'
+        'promoter = { anchor = "tss", upstream = 400, downstream = 0 }\n'
+        '[species.simulated]\nsequences = "s.csv"\n'
+    )
+    build(tmp_path / "dataset.toml", tmp_path / "store.zarr")
+    store = open_store(tmp_path / "store.zarr")
+    pooled = resolve(store, ["simulated"], "kmer:pooled").sources["kmer:pooled"]
+    found = pooled.read(np.arange(12))
+    one_bin = store.features("simulated", "kmer")[:, 0, 0].astype(np.float32)
+    assert np.ptp(found, axis=0).max() == 0
+    np.testing.assert_allclose(found[:, 0], one_bin, rtol=1e-3)
 
 
 def test_resolve_joins_species_and_says_what_is_unusable(fakes):
