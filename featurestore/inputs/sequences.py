@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import did_you_mean
 from featurestore.inputs.dataset import DatasetConfig, SpeciesConfig
-from featurestore.inputs.findings import Findings
+from featurestore.inputs.findings import MOST_EXAMPLES, Findings
 from featurestore.inputs.model import Region
 from featurestore.inputs.problems import Problems, few
 from featurestore.sequence import iupac
@@ -170,13 +170,15 @@ def _encode(
     file, lines = given.line[region]
     findings = Findings(file, problems)
     ends = np.cumsum(length)
-    for at in bad.tolist():
+    kind = "no IUPAC nucleotide letter"
+    for at in bad[:MOST_EXAMPLES].tolist():
         i = int(np.searchsorted(ends, at, side="right"))
         position = at - int(ends[i] - length[i])
         letter = chr(sequences[i][position])
         what = f"{letter!r} at base {position + 1:,} of {region} of {given.record[i]}"
         mend = "this must be DNA; replace unknown bases by N and take out gaps and stops"
-        findings.add("no IUPAC nucleotide letter", mend, lines[i], what)
+        findings.add(kind, mend, lines[i], what)
+    findings.kinds[kind].count = int(bad.size)
     findings.report()
     return None
 
