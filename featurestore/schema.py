@@ -238,6 +238,10 @@ RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variant
 """Names an embedder cannot have: they are groups of every species."""
 
 
+RESERVED_NAMES: Final = RESERVED_GROUPS | {spec.name for spec in SPECIES}
+"""Those, and the arrays that lie beside the groups."""
+
+
 def registered(path: str) -> ArraySpec | None:
     """The entry of an array by its path below the species, whatever embedder and set are called."""
     group, _, name = path.rpartition("/")

@@ -14,20 +14,21 @@ import numpy as np
 
 from featurestore.build.execute import Report, run_tasks
 from featurestore.build.existing import pool_known_bins, readable_manifest, take_over
-from featurestore.build.finalise import recover, seal, swap
+from featurestore.build.finalise import drop_spoilt, recover, seal, swap
 from featurestore.build.funnel import gene_funnel
 from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.lock import build_lock
 from featurestore.build.plan import plan_species
+from featurestore.build.request import Request, is_up_to_date, resolve
 from featurestore.build.shared import compute_shared, find_shared
 from featurestore.build.tasks import loaded_embedder
 from featurestore.build.window_source import lay_down
 from featurestore.build.work_area import WorkArea
-from featurestore.embedders.registry import make_embedder
-from featurestore.errors import IncompleteStoreError, InputError, StoreError, unknown_name
-from featurestore.inputs.dataset import DatasetConfig, load_config
-from featurestore.inputs.load import dataset_digest, load_dataset
+from featurestore.errors import IncompleteStoreError
+from featurestore.inputs.dataset import load_config
+from featurestore.inputs.load import load_dataset
 from featurestore.inputs.model import SpeciesData
+from featurestore.schema import STATUS_MEANINGS, Status
 from featurestore.store.reader import Store
 
 Say = Callable[[str], None]
@@ -45,112 +46,20 @@ class BuildResult:
     taken_over: int = 0
     resumed: int = 0
     seconds: float = 0.0
-    failures: list[str] = field(default_factory=list)
     funnel: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be built: species and embedders by name, resolved against data set and store."""
-
-    config: DatasetConfig
-    species: tuple[str, ...]
-    embedders: Mapping[str, Mapping[str, Any]]
-    digest: str
-
-    def selected(self) -> DatasetConfig:
-        """The data set, cut to the species that are to be in the store."""
-        return self.config.model_copy(
-            update={"species": {name: self.config.species[name] for name in self.species}}
-        )
-
-
-def _existing(store: Path) -> Store | None:
-    try:
-        return Store(store)
-    except StoreError:
-        return None  # none, or damaged: the build replaces what it cannot trust
-
-
-def resolve(
-    config: DatasetConfig, store: Path, embedders: Sequence[str], species: Sequence[str]
-) -> Request:
-    """Species and embedders of the store that is to come: what was asked for and what is there.
-
-    Raises
-    ------
-    InputError
-        For an unknown name, or if the store holds what the data set no longer names.
-    """
-    for name in species:
-        if name not in config.species:
-            raise unknown_name("species", name, config.species)
-    there = _existing(store)
-    asked = list(species) or list(config.species)
-    chosen = {n: embedder_config(config, n) for n in (embedders or config.embedders)}
-    if there is not None:
-        if gone := [s for s in there.species if s not in config.species]:
-            raise InputError(
-                f"{store} holds species that {config.path} no longer names: {', '.join(gone)}. Put them back, or "
-                "build into another store: nothing is dropped silently."
-            )
-        asked = [s for s in config.species if s in asked or s in there.species]
-        for name in dict.fromkeys(e for s in there.species for e in there.embedders(s)):
-            chosen.setdefault(name, _stored_config(config, there, name))
-    return Request(config, tuple(asked), chosen, dataset_digest(config))
-
-
-def embedder_config(config: DatasetConfig, name: str) -> dict[str, Any]:
-    """Settings of an embedder by its name in the store."""
-    return dict(config.embedder_options.get(name, {"type": name}))
-
-
-def _stored_config(config: DatasetConfig, store: Store, name: str) -> dict[str, Any]:
-    """Settings of an embedder that the store holds and nobody named: the data set's, else the store's own."""
-    if name in config.embedder_options or name == "onehot":
-        return embedder_config(config, name)
-    species = next(s for s in store.species if name in store.embedders(s))
-    try:
-        attrs = store.embedder_attrs(species, name)
-    except StoreError:
-        return embedder_config(config, name)  # its metadata are damaged: as if built anew
-    return {"type": attrs["type"], **attrs["parameters"]}
-
-
-def is_up_to_date(request: Request, store: Path) -> Store | None:
-    """The store, if it already holds exactly what is asked for, every file in its place."""
-    try:
-        return _unchanged(request, store)
-    except StoreError:
-        return None  # damaged metadata: the build mends them
-
-
-def _unchanged(request: Request, store: Path) -> Store | None:
-    there = _existing(store)
-    if (
-        there is None
-        or there.dataset_digest != request.digest
-        or set(request.species) != set(there.species)
-    ):
-        return None
-    for name, settings in request.embedders.items():
-        wanted = make_embedder(name, settings).spec.identity()
-        for species in there.species:
-            if not there.has(species, "sequence/code"):
-                continue
-            if name not in there.embedders(species):
-                return None
-            found = {k: v for k, v in there.embedder_attrs(species, name).items() if k != "name"}
-            if name != "onehot" and found != wanted:
-                return None
-    for path, file in there.manifest.files.items():
-        try:
-            if (store / path).stat().st_size != file.size:
-                return None
-        except FileNotFoundError:
-            return None
-    return there
+    @property
+    def failures(self) -> list[str]:
+        """Genes with a region that has no vector because its status is failed, by reason."""
+        return [
+            f"{species}: {lost['count']} genes, {lost['reason']}: NaN, or past the 65,504 that "
+            f"float16 holds ({', '.join(lost['examples'])})"
+            for species, steps in self.funnel.items()
+            for step in steps
+            for lost in step["lost"]
+            if step["stage"] == "embedded" and STATUS_MEANINGS[Status.FAILED] in lost["reason"]
+        ]
 
 
 def lay_down_inputs(work: WorkArea, data: Sequence[SpeciesData], bin_bp: int) -> None:
@@ -229,28 +138,35 @@ def build(
         If shards could not be made; the finished ones stay for the next run.
     """
     started = time.perf_counter()
+    store = store.resolve()  # a link to a store is that store: same lock, same work area
     config = load_config(dataset)
-    request = resolve(config, store, embedders, species)
-    if (there := is_up_to_date(request, store)) is not None:
-        return BuildResult(store, there.digest, True, seconds=time.perf_counter() - started)
     work = WorkArea.beside(store)
+    if not work.root.exists():
+        request = resolve(config, store, embedders, species)
+        if (there := is_up_to_date(request, store)) is not None:
+            return _nothing_to_do(there, started)
     store.parent.mkdir(parents=True, exist_ok=True)
     with build_lock(work.root):
-        recover(store)
+        recover(store, work)
+        # Only now: another build may have finished between a look and the lock.
+        request = resolve(config, store, embedders, species)
+        if (there := is_up_to_date(request, store)) is not None:
+            work.remove()
+            return _nothing_to_do(there, started)
         data = load_dataset(request.selected())
         result = _build_locked(request, work, store, data, workers, device, say, on_task)
-        shutil.rmtree(work.root)
+        work.remove()
     result.seconds = time.perf_counter() - started
-    _log(
-        store,
-        {
-            "event": "built",
-            "digest": result.digest,
-            "shards": result.shards,
-            "seconds": result.seconds,
-        },
-    )
+    record = {"digest": result.digest, "shards": result.shards, "seconds": result.seconds}
+    _log(store, {"event": "built", **record})
     return result
+
+
+def _nothing_to_do(there: Store, started: float) -> BuildResult:
+    return BuildResult(
+        there.path, there.digest, True, seconds=time.perf_counter() - started,
+        funnel={s: there.funnel(s) for s in there.species},
+    )  # fmt: skip
 
 
 def _build_locked(
@@ -267,6 +183,26 @@ def _build_locked(
         for name, count in pool_known_bins(work, plan, store).items():
             say(f"{name}: {count:,} distinct inputs of the present store need no model run")
     _prepare_shared(work, plan, device, say)
+    computed = _run_pending(work, plan, store, workers, device, on_task)
+    if spoilt := drop_spoilt(work, plan):
+        # Damage between two runs of one build: mended here rather than asking for a third.
+        say(f"{spoilt} finished shards are not what was written; they are computed again")
+        computed += _run_pending(work, plan, store, workers, device, on_task)
+    funnels = {s.name: gene_funnel(work, s, d) for s, d in zip(plan.species, data, strict=True)}
+    sealed = seal(work, plan, data, funnels)
+    swap(work, store, sealed.digest)
+    return BuildResult(
+        store, sealed.digest, shards=len(tasks), computed=computed, taken_over=taken, resumed=resumed,
+        funnel=funnels, notes={d.name: list(d.notes) for d in data},
+    )  # fmt: skip
+
+
+def _run_pending(
+    work: WorkArea, plan: BuildPlan, store: Path, workers: int | None, device: str | None,
+    on_task: Callable[[Report, int, int], None],
+) -> int:  # fmt: skip
+    """Run every shard that is not done; returns how many that were."""
+    tasks = plan.tasks()
     pending = [t for t in tasks if not _is_done(work, plan, t)]
     counter = {"done": 0}
 
@@ -281,14 +217,7 @@ def _build_locked(
             f"{len(errors)} of {len(tasks)} shards failed; the others are done and stay. First: {errors[0]}. "
             "Mend the cause and run 'fs build' again."
         )
-    funnels = {s.name: gene_funnel(work, s, d) for s, d in zip(plan.species, data, strict=True)}
-    sealed = seal(work, plan, data, funnels)
-    swap(work.store, store)
-    return BuildResult(
-        store, sealed.digest, shards=len(tasks), computed=len(pending), taken_over=taken, resumed=resumed,
-        failures=[f"{r['task']}: {f}" for r in reports for f in r.get("failures", [])],
-        funnel=funnels, notes={d.name: list(d.notes) for d in data},
-    )  # fmt: skip
+    return len(pending)
 
 
 def _is_done(work: WorkArea, plan: BuildPlan, task: Task) -> bool:

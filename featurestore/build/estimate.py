@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from featurestore.build.compute import in_batches
-from featurestore.build.engine import lay_down_inputs, make_plan, resolve
+from featurestore.build.engine import lay_down_inputs, make_plan
 from featurestore.build.existing import readable_manifest
 from featurestore.build.group_plan import GroupPlan
 from featurestore.build.metadata import sharded_arrays
+from featurestore.build.request import resolve
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
 from featurestore.embedders.registry import make_embedder
@@ -35,7 +36,7 @@ def estimate(
     batch, the rest is arithmetic.
     """
     config = load_config(dataset)
-    target = store or dataset.with_name("store.zarr")
+    target = (store or dataset.with_name("store.zarr")).resolve()
     request = resolve(config, target, embedders, species)
     data = load_dataset(request.selected())
     manifest = readable_manifest(target) if target.exists() else None

@@ -13,6 +13,7 @@ from featurestore.build.shared import pool_from_store
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import StoreError
 from featurestore.schema import WHOLE_NAMES, Status
+from featurestore.store.identify import meristem_attribute
 from featurestore.store.manifest import Manifest, hash_file, read_manifest
 from featurestore.store.reader import Store, open_store
 from featurestore.store.shard import WrittenFile
@@ -62,9 +63,18 @@ def take_over(work: WorkArea, plan: BuildPlan, store: Path, manifest: Manifest) 
         if files and all(_intact(store / p, f) for p, f in files.items()):
             for path in files:
                 _link(store / path, work.store / path)
-            work.write_marker(task, key, files, {"taken_over": True})
+            packages = _packages(store / task.species / task.group)
+            work.write_marker(task, key, files, {"taken_over": True, "packages": packages})
             taken += 1
     return taken
+
+
+def _packages(group: Path) -> dict[str, str]:
+    """Versions that computed a group, from whichever of its metadata can be read."""
+    for file in (group / "zarr.json", *sorted(group.glob("*/zarr.json"))):
+        if packages := meristem_attribute(file).get("packages"):
+            return dict(packages)
+    return {}
 
 
 def _intact(path: Path, file: WrittenFile) -> bool:
@@ -91,7 +101,10 @@ def pool_known_bins(work: WorkArea, plan: BuildPlan, store_path: Path) -> dict[s
     dict of embedder name to number of distinct inputs that need no model run
     """
     offered: dict[str, int] = {}
-    store = open_store(store_path)
+    try:
+        store = open_store(store_path)
+    except StoreError:
+        return {}  # damaged metadata: everything is computed
     pending = {
         group.pool
         for species in plan.species

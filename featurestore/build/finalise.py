@@ -12,10 +12,10 @@ from typing import Any, Final
 from featurestore.build.group_plan import BuildPlan
 from featurestore.build.metadata import consolidate, write_metadata
 from featurestore.build.work_area import WorkArea
-from featurestore.errors import IncompleteStoreError
+from featurestore.errors import IncompleteStoreError, StoreError
 from featurestore.inputs.model import SpeciesData
-from featurestore.store.manifest import MANIFEST, Manifest, hash_file
-from featurestore.store.shard import WrittenFile
+from featurestore.store.manifest import Manifest, hash_file, read_manifest
+from featurestore.store.shard import WrittenFile, commit_file
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -31,7 +31,7 @@ def seal(
     IncompleteStoreError
         If a shard has no marker, or its bytes are not those it was written with.
     """
-    expected, keys = _check_shards(work, plan)
+    expected, keys = _collect(work, plan)
     fresh = work.root / "metadata"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -56,15 +56,33 @@ def seal(
     return manifest
 
 
-def _check_shards(work: WorkArea, plan: BuildPlan) -> tuple[dict[str, WrittenFile], dict[str, str]]:
+def drop_spoilt(work: WorkArea, plan: BuildPlan) -> int:
+    """Read every finished shard back; those that are not what was written lose their marker.
+
+    Returns
+    -------
+    int
+        How many did.
+    """
+    spoilt = 0
+    for task in plan.tasks():
+        _, group = plan.of(task)
+        marker = work.read_marker(task, group.keys[task.shard])
+        if marker is None or any(hash_file(work.store / p) != f for p, f in marker.files.items()):
+            work.marker_path(task).unlink(missing_ok=True)
+            spoilt += 1
+    return spoilt
+
+
+def _collect(work: WorkArea, plan: BuildPlan) -> tuple[dict[str, WrittenFile], dict[str, str]]:
+    """Files and keys of all shards, each of which has to be there."""
     files: dict[str, WrittenFile] = {}
     keys: dict[str, str] = {}
     missing: list[str] = []
     for task in plan.tasks():
         _, group = plan.of(task)
         marker = work.read_marker(task, group.keys[task.shard])
-        if marker is None or any(hash_file(work.store / p) != f for p, f in marker.files.items()):
-            work.marker_path(task).unlink(missing_ok=True)
+        if marker is None:
             missing.append(task.path)
             continue
         files |= marker.files
@@ -72,7 +90,7 @@ def _check_shards(work: WorkArea, plan: BuildPlan) -> tuple[dict[str, WrittenFil
     if missing:
         shown = ", ".join(missing[:5])
         raise IncompleteStoreError(
-            f"{len(missing)} of {len(plan.tasks())} shards are not done or not what was written: {shown}"
+            f"{len(missing)} of {len(plan.tasks())} shards are not done: {shown}"
             f"{' …' if len(missing) > 5 else ''}. Run 'fs build' again: it computes these and no other."
         )
     return files, keys
@@ -85,32 +103,32 @@ def _drop_empty_folders(root: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Flush every small file and folder: a power cut after the swap loses nothing."""
+    """Flush every file and folder: a power cut after the swap loses nothing."""
     for path in [root, *root.rglob("*")]:
-        if path.is_dir() or path.name in {"zarr.json", MANIFEST}:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def swap(built: Path, store: Path) -> None:
-    """Put a finished tree in the place of the store, atomically where the kernel can exchange.
+def swap(work: WorkArea, store: Path, digest: str) -> None:
+    """Put the sealed tree in the place of the store, atomically where the kernel can exchange.
 
-    A reader that has files open keeps reading the old ones.
+    A note of the digest goes before, so that after a kill :func:`recover` knows on which side of
+    the exchange it happened.
     """
+    built = work.store
     sync_tree(built)
+    commit_file(work.sealed, [digest.encode()])
     if not store.exists():
         built.rename(store)
     elif not _exchange(built, store):
-        aside = store.with_name(f".{store.name}.replaced")
+        aside = _aside(store)
         shutil.rmtree(aside, ignore_errors=True)
         store.rename(aside)
         built.rename(store)
         shutil.rmtree(aside)
-    else:
-        shutil.rmtree(built)
     descriptor = os.open(store.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -128,9 +146,24 @@ def _exchange(one: Path, other: Path) -> bool:
     return int(result) == 0
 
 
-def recover(store: Path) -> None:
-    """Finish a swap that was cut off between its two renames."""
-    aside = store.with_name(f".{store.name}.replaced")
+def _aside(store: Path) -> Path:
+    return store.with_name(f".{store.name}.replaced")
+
+
+def recover(store: Path, work: WorkArea) -> None:
+    """Finish what a kill during a swap left: between two renames, or before the cleaning up."""
+    aside = _aside(store)
     if aside.exists() and not store.exists():
         aside.rename(store)
     shutil.rmtree(aside, ignore_errors=True)
+    work.clear_removed()
+    if work.sealed.exists():
+        try:
+            swapped = read_manifest(store).digest == work.sealed.read_text()
+        except StoreError:
+            swapped = False
+        if swapped:
+            # What lies in the work area now is the old store, under markers of the new one.
+            shutil.rmtree(work.root / "done", ignore_errors=True)
+            shutil.rmtree(work.store, ignore_errors=True)
+        work.sealed.unlink()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.build.group_plan import STORED_DTYPE, BuildPlan, GroupPlan, SpeciesPlan
+from featurestore.build.packages import package_versions, packages_behind
 from featurestore.build.variant_metadata import Shaped, variant_arrays, write_variant_set
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
@@ -51,19 +50,6 @@ def sharded_arrays(group: GroupPlan, source: WindowSource | None, samples: int) 
             yield "bin_valid", spec_of("<embedder>/bin_valid"), (n, regions, bins), None
 
 
-def package_versions(
-    names: Sequence[str] = ("meristem", "numpy", "zarr", "torch"),
-) -> dict[str, str]:
-    """Versions of the packages that had a hand in the numbers; those absent are left out."""
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def root_attributes(plan: BuildPlan, regions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Attributes of the store's root."""
     return {
@@ -98,7 +84,8 @@ def write_metadata(
             else None
         )
         for group in species.groups:
-            _group_metadata(root, species, group, inputs, source)
+            attributes = _deciding(group, inputs, packages_behind(work, species.name, group))
+            _group_metadata(root, species, group, inputs, source, attributes)
 
 
 def _species_metadata(root: Path, plan: SpeciesPlan, data: SpeciesData, funnel: Any) -> None:
@@ -139,9 +126,9 @@ def _group_metadata(
     group: GroupPlan,
     data: SpeciesData,
     source: WindowSource | None,
+    attributes: dict[str, Any],
 ) -> None:
     base = f"{species.name}/{group.name}"
-    attributes = _deciding(group, data)
     if group.kind == "genome" and data.genome is not None:
         create_group(root, base, attributes)
         create_array(
@@ -174,18 +161,32 @@ def _group_metadata(
         )  # fmt: skip
 
 
-def _deciding(group: GroupPlan, data: SpeciesData) -> dict[str, Any]:
+def _deciding(group: GroupPlan, data: SpeciesData, packages: Mapping[str, str]) -> dict[str, Any]:
     """All that decides the values of a group's arrays."""
-    facts: dict[str, Any] = {"input_digest": dict(sorted(data.input_digest.items()))}
+    facts: dict[str, Any] = {"input_digest": _digests_behind(group, data)}
     if group.kind in {"sequence", "embedder"} or group.name.startswith("variants/"):
         facts["regions"] = [asdict(r) for r in data.regions]
     if group.embeds:
         facts["embedder"] = {"name": group.embedder_name, **dict(group.identity)}
-        facts["packages"] = package_versions()
+        facts["packages"] = dict(packages)
     attributes: dict[str, Any] = {"meristem": facts}
     if group.kind == "expression" and data.expression is not None:
         attributes = {"unit": data.expression.unit, **attributes}
     return attributes
+
+
+def _digests_behind(group: GroupPlan, data: SpeciesData) -> dict[str, str]:
+    """Digests of the files that a group's values follow from, and of no other."""
+    roles = {"expression": ("expression", "samples", "sequences")}.get(
+        group.kind, ("genome", "annotation", "sequences", "positions")
+    )
+    if group.name.startswith("variants/") or group.kind == "variants":
+        roles = (*roles, "variants")
+    return {
+        role: digest
+        for role, digest in sorted(data.input_digest.items())
+        if role.partition("/")[0] in roles
+    }
 
 
 def _coordinates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from featurestore.embedders.base import Embedder, EmbedderSpec
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError
 from featurestore.inputs.model import SpeciesData
-from featurestore.schema import BASES_CHUNK, RESERVED_GROUPS, SCHEMA_VERSION, shard_genes
+from featurestore.schema import BASES_CHUNK, RESERVED_NAMES, SCHEMA_VERSION, shard_genes
 
 __all__ = ["BuildPlan", "GroupPlan", "SpeciesPlan", "Task", "plan_species"]
 
@@ -48,7 +49,11 @@ def windows_digest(data: SpeciesData, bin_bp: int) -> str:
 def _keys(rows: int, shard_rows: int, identity: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         digest_json(
-            {"schema": SCHEMA_VERSION, **identity, "rows": [first, min(first + shard_rows, rows)]}
+            {
+                "schema": SCHEMA_VERSION,
+                **identity,
+                "rows": [first, min(first + shard_rows, rows), shard_rows],
+            }
         )
         for first in range(0, rows, shard_rows)
     )
@@ -77,10 +82,17 @@ def _fixed_groups(data: SpeciesData, windows: str, source: WindowSource | None) 
 
 def check_spec(name: str, spec: EmbedderSpec, bin_bp: int) -> None:
     """Refuse an embedder that cannot be stored under its name or with these bins."""
-    if name in RESERVED_GROUPS:
+    if name in RESERVED_NAMES:
         raise InputError(
-            f"[embedders.{name}]: the name is reserved ({', '.join(sorted(RESERVED_GROUPS))}); choose another"
+            f"[embedders.{name}]: the name is reserved ({', '.join(sorted(RESERVED_NAMES))}); choose another"
         )
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(
+            f"[embedders.{name}]: a feature is named group.array:reduction, so a group's name has only "
+            "letters, digits, _ and -; choose another"
+        )
+    if spec.type == "onehot":
+        return  # stored as the group sequence, under whatever name
     if spec.context != "bin":
         raise InputError(
             f"[embedders.{name}]: type {spec.type!r} has context {spec.context!r}, which this build does not lay out"

@@ -7,6 +7,9 @@ replaced are looked up by digest in the same way.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -132,8 +135,6 @@ def compute_shared(
 
 
 def _piece_name(digests: NDArray[np.uint8]) -> str:
-    import hashlib
-
     return hashlib.sha256(digests.tobytes()).hexdigest()[:24]
 
 
@@ -141,7 +142,10 @@ def _commit_npz(path: Path, digests: NDArray[np.uint8], vectors: dict[str, NDArr
     partial = path.with_name(f".{path.stem}.partial.npz")
     with np.errstate(over="ignore"):  # infinities are reported when the bin is written
         stored = {f"output_{k}": v.astype("<f2") for k, v in vectors.items()}
-    np.savez(partial, digest=digests, **stored)  # type: ignore[arg-type] # its stub takes names for flags
+    with partial.open("wb") as file:
+        np.savez(file, digest=digests, **stored)  # type: ignore[arg-type] # its stub takes names for flags
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 
@@ -150,11 +154,15 @@ def _pool(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, ND
     digests: list[NDArray[np.uint8]] = []
     vectors: dict[str, list[NDArray[Any]]] = {}
     for path in sorted(Path(folder).glob("[!.]*.npz")):
-        with np.load(path, allow_pickle=False) as piece:
-            digests.append(piece["digest"])
-            for key in piece.files:
-                if key.startswith("output_"):
-                    vectors.setdefault(key.removeprefix("output_"), []).append(piece[key])
+        try:
+            with np.load(path, allow_pickle=False) as piece:
+                read = {key: piece[key] for key in piece.files}
+        except (zipfile.BadZipFile, OSError, ValueError, EOFError):
+            path.unlink(missing_ok=True)  # cut short: its inputs are computed again
+            continue
+        digests.append(read.pop("digest"))
+        for key, values in read.items():
+            vectors.setdefault(key.removeprefix("output_"), []).append(values)
     if not digests:
         return None
     joined = np.concatenate(digests)

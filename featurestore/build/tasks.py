@@ -14,6 +14,7 @@ import numpy as np
 
 from featurestore.build.compute import EmbeddedRange, embed_range
 from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
+from featurestore.build.packages import package_versions
 from featurestore.build.shared import known_vectors
 from featurestore.build.variant_tasks import (
     haplotype_source,
@@ -82,6 +83,8 @@ def run_task(
     if (marker := work.read_marker(task, key)) is not None:
         return {"task": task.path, "seconds": 0.0, "again": True, **marker.facts}
     files, facts = _KINDS[group_plan.kind](work, task, group_plan, device)
+    if group_plan.embeds:
+        facts["packages"] = package_versions()
     work.write_marker(task, key, files, facts)
     return {"task": task.path, "seconds": time.perf_counter() - started, "again": False, **facts}
 

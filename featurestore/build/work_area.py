@@ -11,6 +11,7 @@ store.zarr.build/
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,28 @@ class WorkArea:
     def store(self) -> Path:
         """The store under construction."""
         return self.root / "store"
+
+    @property
+    def sealed(self) -> Path:
+        """Digest of the tree that is being put in the place of the store."""
+        return self.root / "sealed"
+
+    @property
+    def _removed(self) -> Path:
+        return self.root.with_name(f".{self.root.name}.removed")
+
+    def remove(self) -> None:
+        """Remove the work area while its lock is held.
+
+        Moved away first: another build may lock a new one while this one is still being deleted.
+        """
+        self.clear_removed()
+        self.root.rename(self._removed)
+        self.clear_removed()
+
+    def clear_removed(self) -> None:
+        """Delete what a removal that was cut off left."""
+        shutil.rmtree(self._removed, ignore_errors=True)
 
     def inputs(self, species: str) -> Path:
         """Windows and bases of a species."""

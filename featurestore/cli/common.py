@@ -78,6 +78,10 @@ class LazyGroup(click.Group):
         except MeristemError as error:
             click.echo(f"Error: {error}", err=True)
             raise click.exceptions.Exit(error.exit_code) from error
+        except OSError as error:
+            # A full disk, a folder that may not be written: the system's own words are the message.
+            click.echo(f"Error: {error}", err=True)
+            raise click.exceptions.Exit(1) from error
 
 
 def main_with_exit_codes(group: click.Group, name: str) -> Callable[[], NoReturn]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from featurestore.cli.common import echo_json, json_option
-from featurestore.errors import DamagedStoreError
+from featurestore.errors import DamagedStoreError, StoreNotFoundError
 
 _store = click.argument("store", type=click.Path(path_type=Path))
 
@@ -145,9 +145,19 @@ def verify(store: Path, recompute: float, seed: int, as_json: bool) -> None:
 @json_option
 def repair(store: Path, as_json: bool) -> None:
     """Remove damaged files of STORE, so that the next build makes them anew."""
+    from featurestore.build.lock import build_lock
+    from featurestore.build.work_area import WorkArea
     from featurestore.store.verify import repair as run
 
-    removed = run(store)
+    store = store.resolve()
+    work = WorkArea.beside(store)
+    idle = not work.root.exists()
+    if not store.is_dir():
+        raise StoreNotFoundError(f"{store}: no store here")
+    with build_lock(work.root):
+        removed = run(store)
+        if idle:
+            work.remove()
     if as_json:
         echo_json([asdict(f) for f in removed])
         return

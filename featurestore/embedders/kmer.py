@@ -63,7 +63,8 @@ class Kmer:
             iupac_rule="a word with a base other than A C G T is not counted",
             pooling="frequency among the countable words of each length in the bin",
             parameters={"k": list(sizes), "canonical": self.canonical},
-            batch=4096,
+            # Counts are held as n × 4^k numbers: long words mean smaller batches.
+            batch=min(4096, max(16, 2**25 // 4 ** max(sizes))),
             costly=False,
         )
 

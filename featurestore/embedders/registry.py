@@ -45,9 +45,9 @@ def embedder_class(type_name: str) -> type[Any]:
         raise unknown_name("embedder type", type_name, known)
     try:
         loaded: type[Any] = known[type_name].load()
-    except ImportError as error:
+    except Exception as error:
         raise MissingDependencyError(
-            f"embedder {type_name!r} cannot be imported: {error}"
+            f"embedder {type_name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     return loaded
 

@@ -85,7 +85,7 @@ def read_manifest(root: Path) -> Manifest:
         manifest = None
     if not manifest or manifest.text() != raw:
         raise DamagedStoreError(
-            f"{path}: its bytes are not those that were written. Run 'fs repair STORE' to rebuild it from "
-            "the checksums of the store, then 'fs verify STORE'."
+            f"{path}: its bytes are not those that were written. Run 'fs repair STORE', then 'fs build' "
+            "again: without a manifest nothing can be taken over, so everything is computed anew."
         )
     return manifest

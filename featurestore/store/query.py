@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import InputError
+from featurestore.plain_json import plain
 from featurestore.store.reader import GeneTable, Store
 
 FORMATS: Final = ("csv", "npz", "parquet", "json")
@@ -156,7 +157,7 @@ def write(found: Sequence[Selection], embedder: str | None, form: str, out: Path
     if form in {"npz", "parquet"} and out is None:
         raise InputError(f"--format {form} is binary: give a file with --out")
     if form == "json":
-        text = json.dumps(as_records(found, embedder), indent=1)
+        text = json.dumps(plain(as_records(found, embedder)), indent=1, allow_nan=False)
     elif form == "csv":
         text = _csv(found, embedder)
     else:

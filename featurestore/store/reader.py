@@ -72,11 +72,11 @@ class Store:
     def _check_version(self) -> None:
         found = str(self.attrs.get("meristem", {}).get("schema_version", "unknown"))
         if found.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-            newer = found > SCHEMA_VERSION
+            newer = found.split(".")[0].zfill(9) > SCHEMA_VERSION.split(".")[0].zfill(9)
             mend = (
                 "pip install --upgrade meristem"
                 if newer
-                else "build it again with this version: fs build DATASET"
+                else "build it again, into another folder, with this version: fs build DATASET"
             )
             raise SchemaVersionError(
                 f"{self.path}: schema version {found}, this version reads {SCHEMA_VERSION}. Mend: {mend}"
@@ -98,8 +98,8 @@ class Store:
         for path, file in sorted(self.manifest.files.items()):
             owner, _, rest = path.partition("/")
             group, _, deeper = rest.partition("/")
-            of_species = group in _GENE_ARRAYS
-            if owner in species and (of_species or group in groups) and deeper:
+            read = group in _GENE_ARRAYS or group in groups
+            if owner in species and read and "c" in deeper.split("/"):  # values, not metadata
                 lines.append(f"{path} {file.sha256}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

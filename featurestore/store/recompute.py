@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurestore.inputs.model import Genome, Region, SpeciesData
+from featurestore.store.findings import Finding
 from featurestore.store.reader import Store, open_store
-
-if TYPE_CHECKING:
-    from featurestore.store.verify import Finding
 
 
 def stored_inputs(store: Store, species: str) -> SpeciesData:
@@ -84,7 +81,6 @@ def _compare(
     from featurestore.build.compute import embed_range
     from featurestore.build.window_source import WindowSource
     from featurestore.embedders.registry import make_embedder
-    from featurestore.store.verify import Finding
 
     assert isinstance(source, WindowSource)  # noqa: S101 - narrows the type for the checker
     attrs = store.embedder_attrs(species, name)

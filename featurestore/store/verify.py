@@ -7,19 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from featurestore.errors import StoreError, StoreNotFoundError
+from featurestore.errors import InputError, StoreError, StoreNotFoundError
 from featurestore.schema import registered
+from featurestore.store.findings import Finding
+from featurestore.store.identify import is_ours
 from featurestore.store.manifest import MANIFEST, Manifest, hash_file, read_manifest
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing wrong: the file (path within the store) and what is wrong with it."""
-
-    file: str
-    what: str
+LINK: Final = "a symbolic link, which a store never holds"
+STRANGER: Final = "does not belong to the store"
+STRANGE: Final = frozenset({LINK, STRANGER})
+"""Findings that are not damage: somebody put something there."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def verify(
         findings += _structure(store, manifest)
     done = 0
     if recompute and not findings:
-        from featurestore.store.recompute import recompute_sample
+        from featurestore.store.recompute import recompute_sample  # heavy: loads embedders
 
         done, drift = recompute_sample(store, recompute, seed)
         findings += drift
@@ -102,9 +101,9 @@ def _strangers(store: Path, manifest: Manifest) -> Iterator[Finding]:
     for path in sorted(store.rglob("*")):
         name = path.relative_to(store).as_posix()
         if path.is_symlink():
-            yield Finding(name, "a symbolic link, which a store never holds")
+            yield Finding(name, LINK)
         elif path.is_file() and name not in manifest.files and name != MANIFEST:
-            yield Finding(name, "does not belong to the store")
+            yield Finding(name, STRANGER)
 
 
 def _structure(store: Path, manifest: Manifest) -> Iterator[Finding]:
@@ -140,12 +139,21 @@ def chunk_names(folder: str, metadata: dict[str, Any]) -> Iterator[str]:
 def repair(store: Path) -> list[Finding]:
     """Remove what is damaged, so that the next build computes it (and nothing else) anew.
 
+    Files that do not belong to the store are left where they are.
+
     Returns
     -------
     list of Finding
         What was removed.
+
+    Raises
+    ------
+    InputError
+        If the folder is not a store of this project.
     """
-    result = verify(store)
-    for finding in result.findings:
+    if not is_ours(store):
+        raise InputError(f"{store}: not a store of this project, so nothing in it was touched")
+    removed = [f for f in verify(store).findings if f.what not in STRANGE]
+    for finding in removed:
         (store / finding.file).unlink(missing_ok=True)
-    return result.findings
+    return removed

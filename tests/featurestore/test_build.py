@@ -23,6 +23,7 @@ from featurestore.embedders.random_conv import RandomConv
 from featurestore.errors import InputError, StoreLockedError
 from featurestore.inputs.problems import DataSetError
 from featurestore.sequence.iupac import decode
+from featurestore.store.verify import repair
 from tests.builders.dataset import write_dataset
 from tests.builders.species import random_species
 from tests.oracles import windows as oracle
@@ -357,3 +358,128 @@ def test_the_request_names_unknown_species_and_embedders(tmp_path, dataset):
     with pytest.raises(InputError, match="Did you mean 'kmer'"):
         build(dataset, tmp_path / "s.zarr", embedders=["kmers"])
     assert engine.WorkArea.beside(tmp_path / "s.zarr").root.name == "s.zarr.build"
+
+
+def test_a_folder_that_is_no_store_is_never_replaced(tmp_path, dataset):
+    thesis = tmp_path / "p"
+    thesis.mkdir()
+    (thesis / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="not a store"):
+        build(dataset, thesis)
+    (thesis / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="not a store"):
+        build(dataset, thesis)
+    with pytest.raises(InputError, match="lies inside it"):
+        build(dataset, dataset.parent)
+    with pytest.raises(InputError, match="not a store"):
+        build(dataset, dataset.parent / "plant_a.fa")
+    with pytest.raises(InputError, match="not a store"):
+        repair(thesis)
+    assert sorted(p.name for p in thesis.iterdir()) == ["manifest.json", "thesis.txt"]
+
+
+@pytest.mark.parametrize("victim", ["manifest.json", "zarr.json", "plant_a/random/zarr.json"])
+def test_what_a_damaged_store_held_is_built_again_not_dropped(tmp_path, dataset, victim):
+    pytest.importorskip("torch", reason="the random embedder needs torch")
+    store = tmp_path / "s.zarr"
+    build(dataset, store, embedders=["kmer", "random"])
+    whole = tree_digest(store)
+    raw = bytearray((store / victim).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (store / victim).write_bytes(raw)
+    repair(store)
+    build(dataset, store, species=["plant_b"], embedders=["kmer"])
+    assert tree_digest(store) == whole
+
+
+def test_a_link_to_a_store_is_that_store(tmp_path, dataset):
+    build(dataset, tmp_path / "real.zarr", embedders=["onehot"])
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "real.zarr")
+    build(dataset, tmp_path / "link.zarr", embedders=["kmer"])
+    assert (tmp_path / "link.zarr").is_symlink()
+    assert featurestore.open(tmp_path / "real.zarr").embedders("plant_a") == ["onehot", "kmer"]
+
+
+def test_a_kill_around_the_exchange_is_recovered(tmp_path, dataset, monkeypatch):
+    """Stopped after the exchange: the work area holds the old store under markers of the new one."""
+    from featurestore.build import engine as module
+
+    store = tmp_path / "s.zarr"
+    build(dataset, store, embedders=["onehot"])
+
+    def dies(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.WorkArea, "remove", dies)
+        with pytest.raises(KeyboardInterrupt):
+            build(dataset, store, embedders=["kmer"])
+    assert (tmp_path / "s.zarr.build").exists()
+    assert build(dataset, store, embedders=["kmer"]).up_to_date
+    assert not (tmp_path / "s.zarr.build").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(module.WorkArea, "remove", dies)
+        (dataset.parent / "plant_b.families.tsv").write_text("gene\tfamily\nG00000\tX\n")
+        with pytest.raises(KeyboardInterrupt):
+            build(dataset, store)
+    build(dataset, store, species=["plant_a"], embedders=["onehot"])
+    build(dataset, tmp_path / "fresh.zarr")
+    assert tree_digest(store) == tree_digest(tmp_path / "fresh.zarr")
+
+
+def test_without_an_exchange_of_the_kernel_a_kill_between_two_renames_loses_nothing(
+    tmp_path, dataset, monkeypatch
+):
+    from featurestore.build import finalise
+
+    store = tmp_path / "s.zarr"
+    build(dataset, store, embedders=["onehot", "kmer"])
+    whole = tree_digest(store)
+    store.rename(finalise._aside(store))  # the instant between the two renames
+    assert not store.exists()
+    assert build(dataset, store, embedders=["onehot"]).digest == featurestore.open(store).digest
+    assert tree_digest(store) == whole
+    monkeypatch.setattr(finalise, "_exchange", lambda one, other: False)
+    (dataset.parent / "plant_b.families.tsv").write_text("gene\tfamily\nG00000\tX\n")
+    build(dataset, store)
+    build(dataset, tmp_path / "fresh.zarr")
+    assert tree_digest(store) == tree_digest(tmp_path / "fresh.zarr")
+
+
+def test_a_finished_shard_that_was_damaged_since_is_mended_in_the_same_run(
+    tmp_path, dataset, small_shards, monkeypatch
+):
+    from featurestore.build import engine as module
+
+    store = tmp_path / "s.zarr"
+
+    def dies(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "seal", dies)
+        with pytest.raises(KeyboardInterrupt):
+            build(dataset, store)
+    shard = tmp_path / "s.zarr.build/store/plant_a/kmer/embedding/c/1/0/0/0"
+    raw = bytearray(shard.read_bytes())
+    raw[7] ^= 1
+    shard.write_bytes(raw)
+    assert build(dataset, store).computed == 1
+    build(dataset, tmp_path / "fresh.zarr")
+    assert tree_digest(store) == tree_digest(tmp_path / "fresh.zarr")
+
+
+def test_mistakes_in_embedders_are_told_before_any_work(tmp_path, dataset):
+    text = dataset.read_text()
+    for name, settings, what in (
+        ("family", 'type = "kmer"', "reserved"), ('"k.4"', 'type = "kmer"', "letters, digits"),
+        ("k", 'type = "kmer"\nkk = 3', "Did you mean 'k'"),
+    ):  # fmt: skip
+        key = name.strip('"')
+        bad = (
+            text.replace('["onehot", "kmer"]', f'["{key}"]') + f"\n[embedders.{name}]\n{settings}\n"
+        )
+        dataset.write_text(bad)
+        with pytest.raises(InputError, match=what):
+            build(dataset, tmp_path / "s.zarr")
+        assert not (tmp_path / "s.zarr.build").exists()
