@@ -22,6 +22,7 @@ from featurestore.inputs.files import read_text
 from featurestore.inputs.model import Anchor, Heterozygous, InputKind, Region
 from featurestore.inputs.problems import DataSetError, Problems
 from featurestore.inputs.toml_tables import TomlTables
+from featurestore.schema import RESERVED_NAMES
 
 DEFAULT_REGIONS: Final = (
     Region("promoter", "tss", 4000, 1000),
@@ -31,13 +32,18 @@ DEFAULT_REGIONS: Final = (
 
 DEFAULT_BIN: Final = 250
 DEFAULT_EMBEDDERS: Final = ("onehot", "kmer")
-RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variants"})
-"""Groups of a species in the store that no embedder may be called."""
+LONGEST_REGION: Final = 2_000_000
+"""bp on one side of an anchor: ten times the longest window of any published model."""
 
 
 def _below_root(path: Path, info: ValidationInfo) -> Path:
-    root = (info.context or {}).get("root")
-    return root / path.expanduser() if root is not None else path
+    root: Path | None = (info.context or {}).get("root")
+    if root is None:
+        return path
+    try:
+        return root / path.expanduser()
+    except RuntimeError as error:  # ~name of a user that is not there
+        raise ValueError(f"{path}: {error}") from error
 
 
 InputPath = Annotated[Path, AfterValidator(_below_root)]
@@ -260,7 +266,7 @@ def _read_embedders(
         elif tables.safe_name(at, "embedder", name):
             options[name] = {"type": name, **table}
     for name in dict.fromkeys((*names, *options)):
-        if name in RESERVED_GROUPS:
+        if name in RESERVED_NAMES:
             mend = "give it another name; `type` says what it is"
             tables.add(("embedders", name), f"{name!r} is a group of the store itself", mend)
     return names, options
@@ -269,7 +275,7 @@ def _read_embedders(
 def _read_regions(tables: TomlTables, raw: Any) -> tuple[tuple[Region, ...], int]:
     named = dict(tables.table(("regions",), raw))
     size = named.pop("bin", DEFAULT_BIN)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LONGEST_REGION:
         tables.add(("regions", "bin"), f"bin = {size!r}", "give a whole number of bp, such as 250")
         size = DEFAULT_BIN
     regions: list[Region] = []
@@ -282,7 +288,10 @@ def _read_regions(tables: TomlTables, raw: Any) -> tuple[tuple[Region, ...], int
             found := tables.validate(at, _RegionTable, table)
         ):
             region = Region(name, found.anchor, found.upstream, found.downstream)
-            if region.length > 0:
+            if max(abs(found.upstream), abs(found.downstream)) > LONGEST_REGION:
+                what = f"region {name!r} reaches {max(found.upstream, found.downstream):,} bp far"
+                tables.add(at, what, f"give at most {LONGEST_REGION:,} bp on either side")
+            elif region.length > 0:
                 regions.append(region)
             else:
                 what = f"region {name!r} is {region.length} bp long"

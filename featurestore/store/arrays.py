@@ -132,6 +132,7 @@ class StoredArray:
         DamagedStoreError
             If what is read is missing, short or fails its checksum.
         """
+        self.checked.check_current()
         rows = np.asarray(rows, np.int64)
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.shape[0]}")

@@ -10,7 +10,8 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from featurestore.store.manifest import Manifest
+from featurestore.errors import StoreError
+from featurestore.store.manifest import MANIFEST, Manifest
 from featurestore.store.shard import damaged
 
 
@@ -24,6 +25,24 @@ class CheckedStore(LocalStore):
     def __init__(self, root: Path | str, *, manifest: Manifest, read_only: bool = True) -> None:
         super().__init__(root, read_only=True)
         self.manifest = manifest
+        self._stamp = self._manifest_stamp()
+
+    def _manifest_stamp(self) -> tuple[int, int] | None:
+        try:
+            found = (Path(self.root) / MANIFEST).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def check_current(self) -> None:
+        """Refuse to read on from a store that a build has replaced since it was opened.
+
+        Its values would be the new store's under the old one's digest.
+        """
+        if self._manifest_stamp() != self._stamp:
+            raise StoreError(
+                f"{self.root}: a build has replaced this store since it was opened; open it again"
+            )
 
     def with_read_only(self, read_only: bool = False) -> CheckedStore:
         """The same store; it is always read-only."""
@@ -32,6 +51,7 @@ class CheckedStore(LocalStore):
     def _check(
         self, key: str, found: Buffer | None, byte_range: ByteRequest | None
     ) -> Buffer | None:
+        self.check_current()
         expected = self.manifest.files.get(key)
         if expected is None:
             return found

@@ -143,6 +143,7 @@ class Store:
         We read the root's consolidated copy; readers that do not know of it read this file, and
         what one reader takes from a store another must take too.
         """
+        self._checked.check_current()
         if path in self._sound:
             return
         name = f"{path}/zarr.json"

@@ -19,6 +19,7 @@ from featurestore.cli import cli
 from featurestore.errors import (
     DamagedStoreError,
     SchemaVersionError,
+    StoreError,
     StoreNotFoundError,
     UnknownNameError,
 )
@@ -225,6 +226,18 @@ def test_repair_and_build_mend_exactly_what_is_damaged(store, dataset, built, mo
     assert result.computed == 1
     assert verify(store).intact
     assert [p.read_bytes() for p in _files(store)] == [p.read_bytes() for p in _files(built)]
+
+
+def test_a_store_replaced_under_an_open_reader_is_not_read_on(store, tmp_path):
+    reader = featurestore.open(store)
+    reader.features("plant", "kmer")
+    other = write_dataset(tmp_path / "in2", random_species("plant", genes=40, seed=9))
+    build(other, store)
+    with pytest.raises(StoreError, match="open it again"):
+        reader.features("plant", "kmer")
+    with pytest.raises(StoreError, match="open it again"):
+        _ = reader["plant"]["kmer"].embedding.values
+    assert featurestore.open(store).features("plant", "kmer").shape == (40, 2, 5, 84)
 
 
 def test_newer_and_older_schemas_say_what_to_do(store, monkeypatch):
