@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmarks.genes import gene_frame
 from benchmarks.leakage import AuditReport, audit, without
+from benchmarks.plans import groups_of
 from benchmarks.results import RunResult, write_json
 from benchmarks.splits import read_split
 from benchmarks.tasks import get_task
@@ -68,7 +69,10 @@ def _audit(store: Any, run: RunResult, repeat: int) -> AuditReport:
     genes = gene_frame(store, species)
     split = read_split(run.path / "split.parquet")
     report = audit(store, species, genes, split, [repeat])
-    if store.digest != run.identity["store"]["digest"]:
+    if (
+        store.content_digest(species, groups_of(run.identity["features"]))
+        != run.identity["store"]["digest"]
+    ):
         report.notes.append(
             "the store has changed since the run; its genes are taken as they are now"
         )

@@ -2,8 +2,8 @@
 
 A claim rests on repeated grouped cross-validation (at least 5 repeats × 5 folds), the corrected
 resampled t-test and Holm's adjustment over the pairs of a group. With less, the comparison is
-descriptive and says so. Runs that may not be compared (other task, target, split, data set
-or species) stand in groups of their own.
+descriptive and says so. Runs that may not be compared (other task, target, split, species
+or labels) stand in groups of their own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from benchmarks.text import align, number, p_text
 from featurestore.errors import InputError, unknown_name
 
 PAIR_COLUMNS: Final = (
-    "task", "target", "split", "dataset", "method_a", "method_b", "metric", "unit", "status",
+    "task", "target", "split", "labels", "method_a", "method_b", "metric", "unit", "status",
     "n_repeats", "n_folds", "n_genes", "n_families", "score_a", "score_b", "mean_difference",
     "pooled_difference", "ci_low", "ci_high", "t", "df", "p_value", "p_holm", "better", "claim",
     "verdict", "note",
@@ -64,10 +64,10 @@ class Comparison:
         if self.pairs.empty:
             return "Nothing to compare: each group of comparable runs holds one method."
         parts = []
-        for (task, target, split, dataset), rows in self.pairs.groupby(
-            ["task", "target", "split", "dataset"], sort=False
+        for (task, target, split, labels), rows in self.pairs.groupby(
+            ["task", "target", "split", "labels"], sort=False
         ):
-            parts.append(f"{task} · {target} · {split} · data {str(dataset)[:8]}")
+            parts.append(f"{task} · {target} · {split} · labels {str(labels)[:8]}")
             parts += [standing(rows), ""]
             parts += [_text_table(rows, self.metric), ""]
         return "\n".join(parts).rstrip()
@@ -287,7 +287,7 @@ def _pair(group: Group, a: Method, b: Method, scorer: _Scorer) -> dict[str, Any]
     remarks = [f"{m.label}: {m.remarks}" for m in (a, b) if m.remarks]
     row: dict[str, Any] = dict.fromkeys(PAIR_COLUMNS, math.nan)
     row |= {
-        "task": group.task, "target": group.target, "split": group.split, "dataset": group.dataset,
+        "task": group.task, "target": group.target, "split": group.split, "labels": group.labels,
         "method_a": a.label, "method_b": b.label, "metric": metric, "status": "ok",
         "unit": group.unit if metric in ("mse", "rmse", "mae") else "1",
         "n_repeats": 0, "n_folds": 0, "n_genes": 0, "n_families": 0,

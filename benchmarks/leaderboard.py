@@ -24,7 +24,7 @@ SHOWN: Final = ("r2", "pearson", "spearman", "rmse")
 SCOPES: Final = {"pooled": "", "within-species": "_within"}
 
 LEADERBOARD_COLUMNS: Final = (
-    "task", "target", "unit", "split", "dataset", "method", "learner", "features", "control",
+    "task", "target", "unit", "split", "labels", "method", "learner", "features", "control",
     "status", "note",
     *(f"{metric}{scope}{part}" for metric in SHOWN for scope in SCOPES.values()
       for part in ("", "_low", "_high")),
@@ -36,7 +36,7 @@ LEADERBOARD_COLUMNS: Final = (
 def leaderboard(
     runs: Sequence[RunResult], *, sort_by: str = "r2", bootstrap: int = 1000
 ) -> pd.DataFrame:
-    """Summarise runs, best method first within each task × target × split × data set.
+    """Summarise runs, best method first within each task × target × split × labels.
 
     Parameters
     ----------
@@ -171,13 +171,13 @@ def simulated(run: RunResult) -> bool:
 
 
 def render_text(board: pd.DataFrame, *, sort_by: str = "r2") -> str:
-    """Set a leaderboard for a terminal, a table for each task × target × split × data set."""
+    """Set a leaderboard for a terminal, a table for each task × target × split × labels."""
     parts = []
-    for (task, target, unit, split, dataset), rows in board.groupby(
-        ["task", "target", "unit", "split", "dataset"], sort=False
+    for (task, target, unit, split, labels), rows in board.groupby(
+        ["task", "target", "unit", "split", "labels"], sort=False
     ):
         data = " · SIMULATED DATA" if rows["simulated"].fillna(value=False).any() else ""
-        parts.append(f"{task} · {target} [{unit}] · {split} · data {str(dataset)[:8]}{data}")
+        parts.append(f"{task} · {target} [{unit}] · {split} · labels {str(labels)[:8]}{data}")
         parts += [_text_table(rows), _footnotes(rows, sort_by), ""]
     return "\n".join(part for part in parts if part is not None).rstrip()
 
@@ -219,7 +219,7 @@ def _footnotes(rows: pd.DataFrame, sort_by: str) -> str:
 def _common(group: Group) -> dict[str, Any]:
     return dict.fromkeys(LEADERBOARD_COLUMNS, math.nan) | {
         "task": group.task, "target": group.target, "unit": group.unit, "split": group.split,
-        "dataset": group.dataset, "note": "", "contaminated": "", "leakage": "",
+        "labels": group.labels, "note": "", "contaminated": "", "leakage": "",
     }  # fmt: skip
 
 

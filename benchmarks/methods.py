@@ -1,9 +1,8 @@
 """Runs put in order: which may be compared (a group), and which repeat one method.
 
-Runs are comparable when task, target, unit, split recipe, data set and species agree. The data
-set is what the store was built from; a store that has since got another embedder is the same
-benchmark. Runs of one learner, parameters and features that differ in their seed are repeats of
-one method.
+Runs are comparable when task, target, unit, split recipe, species and labels agree: which gene has
+which value. What features were made of, and what else stands in the store, does not matter. Runs
+of one learner, parameters and features that differ in their seed are repeats of one method.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class Group:
     unit: str
     split: str
     recipe: str
-    dataset: str
+    labels: str
     species: tuple[str, ...]
     methods: tuple[Method, ...]
 
@@ -155,16 +154,16 @@ def repeat_name(seed: int, repeat: object) -> str:
 def group_runs(runs: Iterable[RunResult]) -> list[Group]:
     """Sort runs into groups of comparable methods.
 
-    Two runs of one learner and features that differ in parameters are two methods, and their
-    labels say in which parameter; runs that agree in everything but versions are told apart by
-    the digest of their identity.
+    Two runs of one learner and features that differ in parameters, or whose features are of
+    different content, are two methods, and their labels say in what they differ; runs that agree
+    in everything but versions are told apart by the digest of their identity.
     """
     keyed: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
     for run in runs:
         keyed[_group_key(run)].append(run)
     return [
-        Group(task, target, unit, split, recipe, dataset, species, _methods(members))
-        for (task, target, unit, split, recipe, dataset, species), members in sorted(keyed.items())
+        Group(task, target, unit, split, recipe, labels, species, _methods(members))
+        for (task, target, unit, split, recipe, labels, species), members in sorted(keyed.items())
     ]
 
 
@@ -177,9 +176,14 @@ def _group_key(run: RunResult) -> tuple[Any, ...]:
         str(identity.get("unit", "")),
         str(split.get("name", "")),
         _canonical(_without_seed(split.get("recipe"))),
-        str(identity.get("dataset_digest") or (identity.get("store") or {}).get("digest", "")),
+        str(identity.get("labels_digest") or _store_digest(run)),
         tuple(sorted(str(name) for name in identity.get("species") or ())),
     )
+
+
+def _store_digest(run: RunResult) -> str:
+    """Digest of what the run read of its store."""
+    return str((run.identity.get("store") or {}).get("digest", ""))
 
 
 def _without_seed(recipe: Any) -> Any:
@@ -196,15 +200,15 @@ def _canonical(value: Any) -> str:
 def _methods(runs: list[RunResult]) -> tuple[Method, ...]:
     of_label: dict[str, dict[str, list[RunResult]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        of_label[run.label][_canonical(_params(run))].append(run)
+        of_label[run.label][_canonical(_settings(run))].append(run)
     found: list[tuple[str, list[RunResult]]] = []
-    for label, by_params in of_label.items():
-        differing = _differing([json.loads(text) for text in by_params])
-        for text, members in by_params.items():
+    for label, by_settings in of_label.items():
+        differing = _differing([json.loads(text) for text in by_settings])
+        for text, members in by_settings.items():
             named = label
-            if len(by_params) > 1:
-                params = json.loads(text)
-                said = ", ".join(f"{k}={params.get(k, 'default')}" for k in differing)
+            if len(by_settings) > 1:
+                settings = json.loads(text)
+                said = ", ".join(f"{k}={settings.get(k, 'default')}" for k in differing)
                 named = f"{label} ({said})"
             found += _by_seed(named, members)
     seeds = {seed_of(run) for run in runs}
@@ -216,8 +220,10 @@ def _methods(runs: list[RunResult]) -> tuple[Method, ...]:
     return tuple(sorted(methods, key=lambda method: method.label))
 
 
-def _params(run: RunResult) -> dict[str, Any]:
-    return dict(run.identity.get("learner", {}).get("params") or {})
+def _settings(run: RunResult) -> dict[str, Any]:
+    """Parameters of the learner, and the store that its features are of."""
+    params = dict(run.identity.get("learner", {}).get("params") or {})
+    return params | {"store": _store_digest(run)[:8]}
 
 
 def _differing(params: list[dict[str, Any]]) -> list[str]:

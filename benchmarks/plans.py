@@ -174,7 +174,8 @@ def _value(raw: str) -> Any:
         return raw
 
 
-def _groups(features: str) -> list[str]:
+def groups_of(features: str) -> list[str]:
+    """Groups of the store that a feature expression reads."""
     return [term.group for term in parse(features)] if features else []
 
 
@@ -192,7 +193,8 @@ def identity_of(
 
     Limits of the budget that change results (rounds, seconds, memory) stand among the
     parameters as ``budget.rounds`` …; threads and device do not. The store stands with the
-    digest of what the run reads of it, so that an embedder added later leaves the run as it is.
+    digest of what the run reads of it, so that an embedder, a species or a variant set added
+    later leaves the run as it is.
     """
     about = store.attrs.get("meristem", {})
     limits = {
@@ -219,10 +221,10 @@ def identity_of(
         "features": learner.features,
         "seed": seed,
         "store": {
-            "digest": store.content_digest(species, _groups(learner.features)),
+            "digest": store.content_digest(species, groups_of(learner.features)),
             "schema_version": str(about.get("schema_version", "")),
         },
-        "dataset_digest": str(about.get("dataset_digest", "")),
+        "labels_digest": data.labels_digest,
         "species": list(species),
         "versions": versions(learner.info.requires, learner.cls),
     }  # fmt: skip

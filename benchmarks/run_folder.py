@@ -172,6 +172,7 @@ def run_record(
         "error": error,
         "identity": identity,
         "identity_digest": digest,
+        "dataset_digest": facts["dataset_digest"],
         "device": facts["device"],
         "threads": facts["threads"],
         "times": {

@@ -202,6 +202,7 @@ def _run_one(
         tables, error = _tables(task, plan, folder, aligned.folds, options)
     record = run_record(
         plan.name, plan.identity, plan.digest, facts, error,
+        dataset_digest=str(store.attrs.get("meristem", {}).get("dataset_digest", "")),
         device=device_name(options.budget), threads=thread_count(options.budget),
         contamination=plan.contamination, notes=notes,
         funnel=scored_funnel(store, plan.identity["species"], plan.data, aligned),

@@ -270,12 +270,13 @@ def _shared(group: Group) -> list[tuple[str, str]]:
             versions.setdefault(str(name), set()).add(str(version))
     told = [f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())]
     store = first.get("store") or {}
+    datasets = sorted({str(found) for r in group.runs if (found := r.run.get("dataset_digest"))})
     stores = sorted({str((r.identity.get("store") or {}).get("digest")) for r in group.runs})
     return [
         ("Task", group.task), ("Target", f"{group.target} [{group.unit}]"),
         ("Species", ", ".join(group.species)),
         ("Split", group.split), ("Split recipe", group.recipe),
-        ("Data set", group.dataset),
+        ("Labels", group.labels), ("Data set", ", ".join(datasets) or "not recorded"),
         ("Store", f"{', '.join(stores)} (schema {store.get('schema_version', 'not recorded')})"),
         ("Versions", ", ".join(told) or "not recorded"),
     ]  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -45,6 +47,29 @@ class TaskData:
     unit: str
     notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """True where a gene has a label, whatever its features, shape (gene,)."""
+        return np.asarray(np.isfinite(self.batch.require_targets()).any(axis=1), np.bool_)
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """Sha256 of which gene has which labels: runs that share it answer the same question.
+
+        Features, genes without a label and the order of genes leave it as it is. Labels count
+        as float32, so that the last bit of another machine's logarithm does not.
+        """
+        labels = self.batch.require_targets()
+        sha = hashlib.sha256("\t".join(self.batch.target_names).encode())
+        ids = np.char.add(np.char.add(self.batch.species, "\t"), self.batch.gene)
+        rows = np.flatnonzero(self.labelled)
+        rows = rows[np.argsort(ids[rows], kind="stable")]
+        sha.update("\n".join(ids[rows].tolist()).encode())
+        # One bit pattern for every NaN and for both zeros.
+        plain = np.where(np.isfinite(labels), labels, np.nan)[rows] + 0.0
+        sha.update(plain.astype("<f4").tobytes())
+        return sha.hexdigest()
 
 
 class Task(Protocol):

@@ -119,7 +119,7 @@ def test_folds_of_other_genes_are_not_paired(tmp_path):
 
 @pytest.mark.parametrize(
     "other",
-    [{"dataset": "a" * 64}, {"target": "max"}, {"split": "leave-one-species-out"}, {"task": "x"}],
+    [{"labels": "a" * 64}, {"target": "max"}, {"split": "leave-one-species-out"}, {"task": "x"}],
 )
 def test_what_may_not_be_compared_stands_in_groups_of_its_own(tmp_path, other):
     runs = [write_run(tmp_path, "ridge"), write_run(tmp_path, "knn", **other)]
@@ -181,6 +181,16 @@ def test_one_learner_with_two_parameters_is_two_methods(tmp_path):
     labels = [method.label for method in group_runs(runs)[0].methods]
     assert labels == ["ridge@kmer (alpha=1.0)", "ridge@kmer (alpha=10.0)"]
     assert len(compare(runs, bootstrap=20).pairs) == 1
+
+
+def test_features_of_other_content_are_another_method_of_one_group(tmp_path):
+    runs = [
+        write_run(tmp_path, "ridge", seed=seed, store={"digest": digit * 64}, r2=r2)
+        for seed, digit, r2 in ((0, "a", 0.2), (1, "b", 0.3))
+    ]
+    (group,) = group_runs(runs)
+    labels = [method.label for method in group.methods]
+    assert labels == ["ridge@kmer (store=aaaaaaaa)", "ridge@kmer (store=bbbbbbbb)"]
 
 
 def test_unknown_names_are_told(five_by_five):

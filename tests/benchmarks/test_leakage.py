@@ -176,6 +176,10 @@ def test_runs_are_scored_with_and_without_the_genes_concerned(fakes, tmp_path):
     (row,) = audit_runs(store, [read_run(outcome.path)])
     again = read_run(outcome.path)
     assert again.run["audit"]["tested"] == 100
+    store.digest = "another embedder has joined"
+    assert not any("changed" in note for note in audit_runs(store, [again])[0]["notes"])
+    store.content = "another genome"
+    assert any("changed" in note for note in audit_runs(store, [again])[0]["notes"])
     scores = {(s["reason"], s["metric"]): s for s in row["scores"]}
     genes = gene_frame(store, ["alpha"])
     from benchmarks.splits import read_split

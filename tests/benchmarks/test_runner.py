@@ -16,20 +16,24 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
+from benchmarks.features import resolve
+from benchmarks.genes import gene_frame
+from benchmarks.methods import group_runs
 from benchmarks.plans import RunOptions, read_params
 from benchmarks.progress import Progress
 from benchmarks.results import METRIC_COLUMNS, PREDICTION_COLUMNS, digest_of, read_run, read_runs
 from benchmarks.runner import run
+from benchmarks.tasks import get_task
 from featurestore.errors import DamagedStoreError, InputError, LeakageError, UnknownNameError
 from learners.base import Budget
 
 RUN_KEYS = [
-    "schema", "run", "status", "error", "identity", "identity_digest", "device", "threads",
-    "times", "peak_memory_bytes", "contamination", "funnel", "folds", "audit", "notes",
+    "schema", "run", "status", "error", "identity", "identity_digest", "dataset_digest",
+    "device", "threads", "times", "peak_memory_bytes", "contamination", "funnel", "folds", "audit", "notes",
 ]  # fmt: skip
 IDENTITY_KEYS = {
     "task", "target", "unit", "simulated", "split", "learner", "features", "seed", "store",
-    "dataset_digest", "species", "versions",
+    "labels_digest", "species", "versions",
 }  # fmt: skip
 
 
@@ -132,8 +136,6 @@ def test_seeds_are_runs_with_splits_of_their_own(fakes, tmp_path):
     runs = [read_run(o.path) for o in outcomes]
     assert [set(r.predictions["repeat"]) for r in runs] == [{0}, {1}]
     assert runs[0].identity["split"]["digest"] != runs[1].identity["split"]["digest"]
-    from benchmarks.methods import group_runs
-
     (group,) = group_runs(runs)
     assert len(group.methods) == 1
 
@@ -151,6 +153,43 @@ def test_finished_runs_are_left_alone(fakes, tmp_path):
     assert third.path != first.path
     (fourth,) = run(store, options(tmp_path, "Linear", budget=Budget(rounds=3)), quiet())
     assert fourth.path not in (first.path, third.path)
+
+
+def test_a_store_that_has_grown_leaves_its_runs_as_they_are(fakes, tmp_path):
+    store = fakes.make_store()
+    (first,) = run(store, options(tmp_path, "Linear"), quiet())
+    # Another species or VCF in dataset.toml: what the run reads of the store is the same.
+    store.attrs["meristem"]["dataset_digest"] = "f" * 64
+    (second,) = run(store, options(tmp_path, "Linear"), quiet())
+    assert (second.state, second.path) == ("already there", first.path)
+    assert read_run(first.path).run["dataset_digest"] == "e" * 64
+    (other,) = run(store, options(tmp_path, "Linear", params=["penalty=3"]), quiet())
+    (group,) = group_runs([read_run(first.path), read_run(other.path)])
+    assert len(group.methods) == 2
+
+
+def test_the_digest_of_labels_is_of_labels_alone(fakes):
+    def digest(store, features="kmer", target="median"):
+        genes = gene_frame(store, ["alpha"])
+        task = get_task("expression")
+        found = resolve(store, ["alpha"], features)
+        return task.prepare(store, ["alpha"], genes, found, target).labels_digest
+
+    store = fakes.make_store()
+    first = digest(store)
+    assert digest(store, "onehot") == digest(store, "") == first
+    store.feature_source("alpha", "kmer").values[:] = 0
+    store.held["alpha"].status["kmer"][:9] = False
+    assert digest(store) == first
+    assert digest(store, target="max") != first
+    held = store.held["alpha"]
+    back = np.arange(120)[::-1]
+    for name in ("gene", "locus", "contig", "family", "strand", "tss", "tts"):
+        setattr(held.genes, name, getattr(held.genes, name)[back])
+    held.expression.value = held.expression.value[back]
+    assert digest(store) == first
+    held.expression.value[5] += 1
+    assert digest(store) != first
 
 
 def test_a_failing_learner_is_a_row_and_the_others_go_on(fakes, tmp_path):

@@ -92,9 +92,10 @@ def funnel_of(n: int, species: Sequence[str]) -> list[dict[str, Any]]:
 
 def identity_of(
     learner: str, features: str, *, seed: int = 0, target: str = "median", control: bool = False,
-    params: Mapping[str, Any] | None = None, task: str = "expression", dataset: str = "d" * 64,
+    params: Mapping[str, Any] | None = None, task: str = "expression", labels: str = "d" * 64,
     split: str = "families-5fold", split_digest: str | None = None, simulated: bool = True,
     species: Sequence[str] = SPECIES, leakage: bool = False,
+    store: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What makes a run what it is."""
     return {
@@ -109,7 +110,7 @@ def identity_of(
             "reference": "Chen & Guestrin (2016) KDD 785–794" if learner == "xgboost" else "",
         },
         "features": features, "seed": seed,
-        "store": {"digest": "5" * 64, "schema_version": "1.0"}, "dataset_digest": dataset,
+        "store": {"digest": "5" * 64, "schema_version": "1.0", **(store or {})}, "labels_digest": labels,
         "species": list(species), "versions": {"meristem": "0.1.0", "numpy": "2.4.6"},
     }  # fmt: skip
 
@@ -138,7 +139,7 @@ def write_run(
     run: dict[str, Any] = {
         "schema": RESULT_SCHEMA, "run": path.name, "status": "failed" if failed else "ok",
         "error": {"type": "MemoryError", "message": failed} if failed else None,
-        "identity": what, "identity_digest": digest, "device": "cpu", "threads": 2,
+        "identity": what, "identity_digest": digest, "dataset_digest": "e" * 64, "device": "cpu", "threads": 2,
         "times": {"fit_s": fit_s, "predict_s": fit_s / 20, "wall_s": fit_s * 1.3},
         "peak_memory_bytes": memory, "contamination": dict(contamination or {}),
         "funnel": funnel_of(n, species),
