@@ -124,6 +124,15 @@ class RunFolder:
         for leftover in (*self.path.glob(".*.partial"), *self.path.glob("model/.*.partial")):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
+    def scored_predictions(self) -> pd.DataFrame:
+        """Predictions of a finished run."""
+        return pd.read_parquet(self.path / "predictions.parquet")
+
+    def score_again(self, run: dict[str, Any], metrics: pd.DataFrame) -> None:
+        """Put other metrics into a finished run; run.json last, so that it vouches for them."""
+        write_table(self.path / "metrics.parquet", metrics)
+        write_json(self.path / "run.json", plain(run))
+
     def _fold(self, repeat: int, fold: int, suffix: str) -> Path:
         return self.path / "folds" / f"{repeat}-{fold}{suffix}"
 
@@ -183,6 +192,7 @@ def run_record(
         "contamination": facts["contamination"],
         "funnel": facts["funnel"],
         "folds": [{key: fold[key] for key in FOLD_KEYS} for fold in folds],
+        "bootstrap": facts["bootstrap"],
         "audit": None,
         "notes": facts["notes"],
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from benchmarks.funnel import scored_funnel
 from benchmarks.genes import choose_species, gene_frame
 from benchmarks.identity import PeakMemory, device_name, thread_count
 from benchmarks.leakage import gate
+from benchmarks.per_target import learner_for
 from benchmarks.plans import (
     LearnerPlan,
     RunOptions,
@@ -50,7 +51,9 @@ from learners.registry import get_learner
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of one run: ``state`` is ``ok``, ``failed`` or ``already there``."""
+    """What became of one run: ``state`` is ``ok``, ``failed``, ``already there``, or ``scored again``
+    where only the replicates behind the intervals were others.
+    """
 
     name: str
     path: Path
@@ -180,10 +183,12 @@ def _run_one(
     folder = RunFolder(options.out / plan.name, plan.digest)
     title = f"{plan.learner.label} seed {plan.seed}"
     aligned = AlignedSplit(plan.split, plan.data.genes, plan.repeat)
-    if folder.finished() is not None:
+    finished = folder.finished()
+    if finished is not None:
         for fold in aligned.folds:
             progress.step(f"{title} fold {fold}: already there", timed=False)
-        return RunOutcome(plan.name, folder.path, plan.learner.label, plan.seed, "already there")
+        state = _finished(task, plan, folder, finished, options)
+        return RunOutcome(plan.name, folder.path, plan.learner.label, plan.seed, state)
     notes = list(plan.notes)
     facts = []
     for fold in aligned.folds:
@@ -204,7 +209,7 @@ def _run_one(
         plan.name, plan.identity, plan.digest, facts, error,
         dataset_digest=str(store.attrs.get("meristem", {}).get("dataset_digest", "")),
         device=device_name(options.budget), threads=thread_count(options.budget),
-        contamination=plan.contamination, notes=notes,
+        contamination=plan.contamination, bootstrap=options.bootstrap, notes=notes,
         funnel=scored_funnel(store, plan.identity["species"], plan.data, aligned),
     )  # fmt: skip
     folder.close(record, tables, plan.split)
@@ -213,6 +218,26 @@ def _run_one(
     return RunOutcome(
         plan.name, folder.path, plan.learner.label, plan.seed, record["status"], error
     )
+
+
+def _finished(
+    task: Task, plan: RunPlan, folder: RunFolder, record: dict[str, Any], options: RunOptions
+) -> str:
+    """A run that is there stays, but for intervals drawn with other replicates than asked for."""
+    if record.get("bootstrap") == options.bootstrap:
+        return "already there"
+    metrics = _metrics(task, plan, folder.scored_predictions(), options)
+    folder.score_again({**record, "bootstrap": options.bootstrap}, metrics)
+    return "scored again"
+
+
+def _metrics(
+    task: Task, plan: RunPlan, predictions: pd.DataFrame, options: RunOptions
+) -> pd.DataFrame:
+    metrics = task.evaluate(
+        predictions, unit=plan.data.unit, bootstrap=options.bootstrap, seed=plan.seed
+    )
+    return metrics.assign(leakage_allowed=True) if options.allow_leakage else metrics
 
 
 def _said(fold: dict[str, Any]) -> str:
@@ -233,13 +258,11 @@ def _tables(
     try:
         if predictions.empty:
             raise InputError("no gene was scored: no gene under test has both features and a label")
-        metrics = task.evaluate(
-            predictions, unit=plan.data.unit, bootstrap=options.bootstrap, seed=plan.seed
-        )
+        metrics = _metrics(task, plan, predictions, options)
     except InputError as error:
         return None, describe(error)
     if options.allow_leakage:
-        predictions, metrics = (t.assign(leakage_allowed=True) for t in (predictions, metrics))
+        predictions = predictions.assign(leakage_allowed=True)
     tables = {
         "predictions": predictions, "metrics": metrics, "learning": folder.learning(keys),
     }  # fmt: skip
@@ -309,7 +332,7 @@ def _fit_predict(
                 f"fold {facts['fold']} has no {name} gene with features and a label; use fewer "
                 "folds or more families"
             )
-    learner = _for_targets(plan.learner, batch)
+    learner = learner_for(plan.learner, batch)
     start = time.perf_counter()
     learner.fit(batch.take(sides.train), batch.take(sides.valid), seed=plan.seed, budget=budget)
     facts["fit_s"] = time.perf_counter() - start
@@ -343,41 +366,3 @@ def _checked(learner: Any, batch: FeatureBatch) -> Predict:
         return out
 
     return predict
-
-
-def _for_targets(plan: LearnerPlan, batch: FeatureBatch) -> Any:
-    """A fresh learner; one per target where there are several and it predicts only one."""
-    count = batch.require_targets().shape[1]
-    return plan.make() if count == 1 or plan.info.multi_output else OnePerTarget(plan, count)
-
-
-class OnePerTarget:
-    """A learner of one target, fitted anew for each of several on the genes that have it."""
-
-    def __init__(self, plan: LearnerPlan, count: int) -> None:
-        self.parts = [plan.make() for _ in range(count)]
-
-    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
-        """Fit each part; the seconds of the budget are shared out."""
-        if budget.seconds is not None:
-            budget = replace(budget, seconds=budget.seconds / len(self.parts))
-        for column, part in enumerate(self.parts):
-            here, there = _one_target(train, column), _one_target(valid, column)
-            part.fit(here, there, seed=seed, budget=budget)
-
-    def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
-        """Predictions of the parts side by side, shape (n, t)."""
-        return np.concatenate([part.predict(batch) for part in self.parts], axis=1)
-
-    def save(self, path: Path) -> None:
-        """One folder per target, by number."""
-        for column, part in enumerate(self.parts):
-            (path / str(column)).mkdir()
-            part.save(path / str(column))
-
-
-def _one_target(batch: FeatureBatch, column: int) -> FeatureBatch:
-    one = batch.select_targets(np.array([column], np.int64))
-    if one.mask is None:
-        return one
-    return one.take(np.flatnonzero(one.mask[:, 0]).astype(np.int64)).with_mask(None)

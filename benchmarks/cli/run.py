@@ -74,7 +74,8 @@ from featurestore.cli.common import echo_json, json_option
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="Replicates behind the intervals, over gene families.",
+    help="Replicates behind the intervals, over gene families; a run that is there with others is "
+    "scored again, not fitted.",
 )
 @json_option
 def run(

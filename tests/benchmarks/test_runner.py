@@ -29,7 +29,8 @@ from learners.base import Budget
 
 RUN_KEYS = [
     "schema", "run", "status", "error", "identity", "identity_digest", "dataset_digest",
-    "device", "threads", "times", "peak_memory_bytes", "contamination", "funnel", "folds", "audit", "notes",
+    "device", "threads", "times", "peak_memory_bytes", "contamination", "funnel", "folds", "bootstrap",
+    "audit", "notes",
 ]  # fmt: skip
 IDENTITY_KEYS = {
     "task", "target", "unit", "simulated", "split", "learner", "features", "seed", "store",
@@ -166,6 +167,29 @@ def test_a_store_that_has_grown_leaves_its_runs_as_they_are(fakes, tmp_path):
     (other,) = run(store, options(tmp_path, "Linear", params=["penalty=3"]), quiet())
     (group,) = group_runs([read_run(first.path), read_run(other.path)])
     assert len(group.methods) == 2
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_other_replicates_are_drawn_from_the_predictions_that_are_there(fakes, tmp_path, leaky):
+    store = fakes.make_store()
+    kind = {"split": "random-5fold", "allow_leakage": True} if leaky else {}
+    quick = options(tmp_path, "Linear", bootstrap=0, **kind)
+    (first,) = run(store, quick, quiet())
+    assert read_run(first.path).metrics["ci_low"].isna().all()
+    predictions = (first.path / "predictions.parquet").read_bytes()
+    (second,) = run(store, replace(quick, bootstrap=50), quiet())
+    assert (second.state, second.path) == ("scored again", first.path)
+    assert fits(tmp_path) == 5
+    assert (first.path / "predictions.parquet").read_bytes() == predictions
+    (fresh,) = run(store, replace(quick, bootstrap=50, out=tmp_path / "fresh"), quiet())
+    pd.testing.assert_frame_equal(read_run(first.path).metrics, read_run(fresh.path).metrics)
+    record, wanted = read_run(first.path).run, read_run(fresh.path).run
+    for one in (record, wanted):  # what clocks and meters say
+        for name in ("times", "peak_memory_bytes", "folds"):
+            one.pop(name)
+    assert record == wanted
+    (third,) = run(store, replace(quick, bootstrap=50), quiet())
+    assert third.state == "already there"
 
 
 def test_the_digest_of_labels_is_of_labels_alone(fakes):
