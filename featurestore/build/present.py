@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from featurestore.errors import InputError, SchemaVersionError, StoreError
 from featurestore.store.identify import is_ours, meristem_attribute, species_groups
 from featurestore.store.reader import Store
+
+
+_MEND: Final = "name a folder that does not exist yet, such as --store store.zarr"
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def what_is_there(path: Path) -> Present | None:
         return None
     if not path.is_dir() or not is_ours(path):
         raise InputError(
-            f"{path} exists and is not a store of this project: a build would replace it. Give --store a "
-            "folder that does not exist yet, e.g. store.zarr"
+            f"{path} exists and is not a store of this project, and a build would replace it\n    → {_MEND}"
         )
     try:
         store = Store(path)
@@ -84,15 +86,19 @@ def what_is_there(path: Path) -> Present | None:
 
 
 def refuse_to_bury(path: Path, files: Mapping[str, Path]) -> None:
-    """Refuse a store path that holds an input of the build.
+    """Refuse a store path that holds an input of the build, or the current folder.
 
     Raises
     ------
     InputError
     """
+    if Path.cwd().is_relative_to(path):
+        raise InputError(
+            f"{path} is the current folder or holds it, and a build would replace it\n    → {_MEND}"
+        )
     for role, file in files.items():
         if file.resolve().is_relative_to(path):
             raise InputError(
-                f"{path}: the {role} {file} lies inside it, and a build would replace the folder. Give "
-                f"--store another folder, e.g. {path / 'store.zarr'}"
+                f"{path}: the {role} {file} lies inside it, and a build would replace the folder\n"
+                f"    → {_MEND}"
             )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from featurestore.cli.common import echo_json, json_option
-from featurestore.errors import InputError, MeristemError
-from featurestore.inputs.problems import examples, printable
+from featurestore.inputs.problems import printable
 
 _dataset = click.argument("dataset", type=click.Path(path_type=Path))
 _store = click.option(
@@ -25,64 +22,14 @@ _embedder = click.option(
 _species = click.option("--species", multiple=True, help="Species; repeatable. Default: all.")
 
 
-_OF_A_STORE = ("manifest.json", "zarr.json")
-
-
 def dataset_file(path: Path) -> Path:
     """A data set given as its folder means the dataset.toml in it."""
     return path / "dataset.toml" if path.is_dir() else path
 
 
-def store_folder(store: Path, dataset: Path) -> Path:
-    """The folder of the store, made absolute, if a build may put a store in its place.
-
-    A finished build replaces the folder as a whole, so one that holds anything else is refused.
-
-    Raises
-    ------
-    InputError
-    """
-    store = store.absolute()
-    mend = "name a folder that does not exist yet, such as --store store.zarr"
-    if store.exists() and not store.is_dir():
-        raise InputError(f"{store}: this is a file, not the folder of a store\n    → {mend}")
-    if dataset.resolve().is_relative_to(store.resolve()):
-        what = f"the data set {dataset} lies in it, and a build replaces the whole folder"
-        raise InputError(f"{store}: {what}\n    → {mend}")
-    if Path.cwd().is_relative_to(store.resolve()):
-        what = "this is the current folder or holds it, and a build replaces the whole folder"
-        raise InputError(f"{store}: {what}\n    → {mend}")
-    is_store = any((store / name).is_file() for name in _OF_A_STORE)
-    other = sorted(p.name for p in store.iterdir()) if store.is_dir() and not is_store else []
-    if other:
-        what = f"the folder is no store and not empty; it holds {examples(other)}"
-        raise InputError(f"{store}: {what}\n    → {mend}")
-    return store
-
-
 def _echo(text: str) -> None:
     """Print what may hold names from files: nothing in them reaches the terminal as a command."""
     click.echo("\n".join(map(printable, text.split("\n"))))
-
-
-@contextmanager
-def _machine_errors() -> Iterator[None]:
-    """What the machine refuses: no space, no permission, no memory, a file in place of a folder."""
-    try:
-        yield
-    except MeristemError:
-        raise
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise MeristemError(
-            f"{where}{error.strerror or error}\n"
-            "    → check that the path is right, may be written, and has space"
-        ) from error
-    except MemoryError as error:
-        raise MeristemError(
-            f"not enough memory ({error})\n"
-            "    → take fewer genes, shorter regions or smaller bins, or a larger machine"
-        ) from error
 
 
 class _Progress:
@@ -134,14 +81,12 @@ def build(
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    with _machine_errors():
-        file = dataset_file(dataset)
-        result = run(
-            file, store_folder(store, file), embedders=embedders, species=species, workers=workers,
-            device=device, say=say, on_task=_Progress(as_json),
-        )  # fmt: skip
+    result = run(
+        dataset_file(dataset), store, embedders=embedders, species=species, workers=workers,
+        device=device, say=say, on_task=_Progress(as_json),
+    )  # fmt: skip
     if as_json:
-        echo_json(asdict(result))
+        echo_json({**asdict(result), "failures": result.failures})
     elif result.up_to_date:
         click.echo(f"{store} is up to date (checked in {result.seconds:.1f} s); nothing to do.")
     else:
@@ -166,7 +111,7 @@ def build(
         click.echo(f"digest {result.digest}")
     if result.failures:
         raise IncompleteStoreError(
-            f"{len(result.failures)} regions have no vector (status failed). First: {result.failures[0]}"
+            "some regions have no vector (status failed): " + "; ".join(result.failures)
         )
 
 
@@ -190,10 +135,7 @@ def plan(
     """Tell what a build of DATASET would make: genes, windows, bytes, files, free disk, time."""
     from featurestore.build.estimate import estimate, render
 
-    with _machine_errors():
-        file = dataset_file(dataset)
-        target = store_folder(store, file) if store is not None else None
-        facts = estimate(file, target, embedders, species)
+    facts = estimate(dataset_file(dataset), store, embedders, species)
     if as_json:
         echo_json(facts)
     else:

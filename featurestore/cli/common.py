@@ -79,9 +79,24 @@ class LazyGroup(click.Group):
             click.echo(f"Error: {error}", err=True)
             raise click.exceptions.Exit(error.exit_code) from error
         except OSError as error:
-            # A full disk, a folder that may not be written: the system's own words are the message.
-            click.echo(f"Error: {error}", err=True)
-            raise click.exceptions.Exit(1) from error
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(
+                f"{where}{error.strerror or error}\n"
+                "    → check that the path is right, may be written, and has space",
+                error,
+            )
+        except MemoryError as error:
+            _fail(
+                f"not enough memory ({error})\n"
+                "    → take fewer genes, shorter regions or smaller bins, or a larger machine",
+                error,
+            )
+
+
+def _fail(message: str, error: Exception) -> NoReturn:
+    """End a command for what the machine refuses: no space, no permission, no memory."""
+    click.echo(f"Error: {message}", err=True)
+    raise click.exceptions.Exit(1) from error
 
 
 def main_with_exit_codes(group: click.Group, name: str) -> Callable[[], NoReturn]:

@@ -268,7 +268,9 @@ def _read_embedders(
     for name in dict.fromkeys((*names, *options)):
         if name in RESERVED_NAMES:
             mend = "give it another name; `type` says what it is"
-            tables.add(("embedders", name), f"{name!r} is a group of the store itself", mend)
+            tables.add(
+                ("embedders", name), f"{name!r} is an array or group of the store itself", mend
+            )
     return names, options
 
 

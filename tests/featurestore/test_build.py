@@ -472,7 +472,7 @@ def test_a_finished_shard_that_was_damaged_since_is_mended_in_the_same_run(
 def test_mistakes_in_embedders_are_told_before_any_work(tmp_path, dataset):
     text = dataset.read_text()
     for name, settings, what in (
-        ("family", 'type = "kmer"', "reserved"), ('"k.4"', 'type = "kmer"', "letters, digits"),
+        ("family", 'type = "kmer"', "group of the store itself"), ('"k.4"', 'type = "kmer"', "letters, digits"),
         ("k", 'type = "kmer"\nkk = 3', "Did you mean 'k'"),
     ):  # fmt: skip
         key = name.strip('"')
