@@ -17,7 +17,9 @@ Scopes
 ``species:X``         the genes of one species.
 ``within-species``    mean over species of the per-species value; NaN if one of them is.
 ``repeat:R/fold:F``   one test fold; no interval.
-``tissue:T``, ``mask:M``   where the predictions hold several targets or masks.
+``sample:S``          where the predictions hold several targets: each sample is one;
+``tissue:T``          so for targets that are tissues, named ``tissue:T`` in the predictions.
+``mask:M``            where the predictions hold several masks.
 
 With several repeats a value is computed per repeat, then averaged: averaging predictions first
 would score an ensemble that nobody trained.
@@ -45,7 +47,7 @@ HIGHER_IS_BETTER: Final = {
 
 _UNITLESS = frozenset({"pearson", "spearman", "r2"})
 _OBSERVATION = ("gene", "species", "target", "sample", "line", "mask")
-_GROUPINGS = (("species", "species:"), ("target", "tissue:"), ("mask", "mask:"))
+_GROUPINGS = (("species", "species:"), ("target", "sample:"), ("mask", "mask:"))
 _NOISE = 1e-13  # relative variance below this is rounding, not variance
 
 IntArray = npt.NDArray[np.intp]
@@ -213,7 +215,7 @@ def evaluate(
         codes, names = pd.factorize(table.frame[column].astype(str), sort=True)
         if column != "species" and len(names) < 2:
             continue
-        labels = [prefix + str(name).removeprefix(prefix) for name in names]
+        labels = [_label(prefix, str(name)) for name in names]
         if len(names) == 1:  # of one species every scope is the pooled one
             rows += [(m, s, *rest) for s in ("within-species", *labels) for m, _, *rest in pooled]
             continue
@@ -221,6 +223,12 @@ def evaluate(
         rows += _scoped(table, np.asarray(codes, np.intp), labels, unit, bootstrap, seed, average)
     rows += _folds(table, unit)
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
+
+
+def _label(prefix: str, name: str) -> str:
+    """Scope of one group; a target that says what it is keeps its name."""
+    told = (prefix, "tissue:") if prefix == "sample:" else (prefix,)
+    return name if name.startswith(told) else prefix + name
 
 
 def _prepare(predictions: pd.DataFrame) -> _Table:

@@ -341,7 +341,9 @@ def test_several_targets_with_a_learner_of_one(fakes, tmp_path):
     assert result.predictions.groupby("target").size().to_dict() == {
         "s0": 110, "s1": 120, "s2": 120,
     }  # fmt: skip
-    assert {"tissue:s0", "tissue:s1", "tissue:s2"} <= set(result.metrics["scope"])
+    scopes = set(result.metrics["scope"])
+    assert {"sample:s0", "sample:s1", "sample:s2"} <= scopes
+    assert not any(scope.startswith("tissue:") for scope in scopes)
     assert (outcome.path / "model" / "0-0" / "2").is_dir()
 
 
