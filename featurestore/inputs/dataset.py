@@ -269,7 +269,7 @@ def _read_embedders(
         if name in RESERVED_NAMES:
             mend = "give it another name; `type` says what it is"
             tables.add(
-                ("embedders", name), f"{name!r} is an array or group of the store itself", mend
+                ("embedders", name), f"{name!r} is a group of the store itself, or an array", mend
             )
     return names, options
 
