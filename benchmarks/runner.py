@@ -21,6 +21,7 @@ from benchmarks.features import Features, check_kinds, default_features, resolve
 from benchmarks.funnel import scored_funnel
 from benchmarks.genes import choose_species, gene_frame
 from benchmarks.identity import PeakMemory, device_name, thread_count
+from benchmarks.labels import check_labels
 from benchmarks.leakage import gate
 from benchmarks.per_target import learner_for
 from benchmarks.plans import (
@@ -121,6 +122,9 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
             features = resolve(store, species, learner.features)
             data = task.prepare(store, species, genes, features, target)
             prepared[learner.features] = features, data
+            if len(prepared) == 1:  # labels are the same for all
+                for seed, (split, _) in enumerate(splits):
+                    check_labels(split, split.repeat_for(seed), data, target)
         features, data = prepared[learner.features]
         check_kinds(features, learner.info, store, species)
         for seed, (split, notes) in enumerate(splits):
@@ -182,7 +186,7 @@ def _run_one(
 ) -> RunOutcome:
     folder = RunFolder(options.out / plan.name, plan.digest)
     title = f"{plan.learner.label} seed {plan.seed}"
-    aligned = AlignedSplit(plan.split, plan.data.genes, plan.repeat)
+    aligned = AlignedSplit(plan.split, plan.data.genes, plan.repeat, plan.data.labelled)
     finished = folder.finished()
     if finished is not None:
         for fold in aligned.folds:
@@ -330,7 +334,7 @@ def _fit_predict(
         if not len(getattr(sides, name)):
             raise InputError(
                 f"fold {facts['fold']} has no {name} gene with features and a label; use fewer "
-                "folds or more families"
+                "folds or more families, or features that more genes have"
             )
     learner = learner_for(plan.learner, batch)
     start = time.perf_counter()

@@ -4,7 +4,8 @@
                     metadata key ``meristem``: JSON {"schema", "recipe", "digest"}
 
 A row says in which fold a gene is tested. Without a ``role`` column the other genes train, and
-validation is taken from them: 10 % of the training families, or what the recipe says. A ``role``
+validation is taken from them: 10 % of the training families, or what the recipe says (where labels
+are known, of the families that have one: the artefact itself knows no labels). A ``role``
 column (train, valid, test; one row per gene, repeat and fold) spells the sides out instead.
 """
 
@@ -164,12 +165,29 @@ class AlignedSplit:
 
     Families are those of the gene table, not those written in the split: the leakage gate
     judges what a learner would see.
+
+    Parameters
+    ----------
+    split : Split
+    genes : DataFrame
+        From :func:`benchmarks.genes.gene_frame`.
+    repeat : int
+    labelled : bool array, shape (gene,), optional
+        Validation is drawn from the families of these genes, and its share counts them alone:
+        genes without a label would make it smaller than it seems. Default: all genes.
     """
 
-    def __init__(self, split: Split, genes: pd.DataFrame, repeat: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        genes: pd.DataFrame,
+        repeat: int,
+        labelled: NDArray[np.bool_] | None = None,
+    ) -> None:
         here = split.table[split.table["repeat"] == repeat]
         index = pd.MultiIndex.from_frame(genes[["species", "gene"]])
         self.split, self.repeat = split, repeat
+        self.labelled = np.ones(len(genes), bool) if labelled is None else labelled
         self.families = genes["family"].to_numpy(object)
         self.family, names = pd.factorize(genes["family"])
         self.family_names = np.asarray(names, object)
@@ -212,7 +230,8 @@ class AlignedSplit:
             before = self.folds[self.folds.index(fold) - 1]
             one_fold: NDArray[np.bool_] = train & (self.test_fold == before)
             return one_fold
-        sizes = np.bincount(self.family[train], minlength=self.family_count)
+        pool = train & self.labelled
+        sizes = np.bincount(self.family[pool], minlength=self.family_count)
         here = np.flatnonzero(sizes)
         code = dict(zip(self.family_names[here].tolist(), here.tolist(), strict=True))
         # By recipe and repeat, not by the digest of all repeats: --seeds 1 and --seeds 5 agree.
@@ -220,7 +239,7 @@ class AlignedSplit:
         before_each = np.cumsum(sizes[order]) - sizes[order]
         chosen = np.zeros(self.family_count, bool)
         # Families until a tenth is reached, the last one never: something must train.
-        few = int((before_each < rule["fraction"] * train.sum()).sum())
+        few = int((before_each < rule["fraction"] * pool.sum()).sum())
         chosen[order[: min(few, len(order) - 1)]] = True
         picked: NDArray[np.bool_] = train & chosen[self.family]
         return picked

@@ -360,6 +360,30 @@ def test_species_are_joined_and_contamination_names_what_a_model_has_seen(fakes,
     assert set(read_run(one.path).predictions["species"]) == {"beta"}
 
 
+def test_a_species_without_expression_is_named_with_what_to_run_instead(fakes, tmp_path):
+    alpha, beta, gamma = (
+        fakes.make_species(name, 60, seed=i, prefix=name)
+        for i, name in enumerate(("alpha", "beta", "gamma"))
+    )
+    gamma.expression = None
+    loso = options(tmp_path, "Linear", "NoFeatures", split="leave-one-species-out")
+    two = fakes.FakeStore({"alpha": alpha, "gamma": gamma})
+    with pytest.raises(InputError, match=r"fold alpha: .*gamma has no labelled gene") as told:
+        run(two, loso, quiet())
+    assert "--species alpha --split families-5fold" in str(told.value)
+    assert fits(tmp_path) == 0
+    alone = replace(loso, species=["alpha"], split="families-5fold")
+    assert {o.state for o in run(two, alone, quiet())} == {"ok"}
+    three = fakes.FakeStore({"alpha": alpha, "beta": beta, "gamma": gamma})
+    outcomes = run(three, loso, quiet())
+    assert {o.state for o in outcomes} == {"ok"}
+    result = read_run(outcomes[0].path)
+    assert set(result.predictions["species"]) == {"alpha", "beta"}
+    assert [f["n_test"] for f in result.run["folds"]] == [60, 60, 0]
+    # A tenth of the 60 labelled genes, to whole families of two or so.
+    assert all(6 <= f["n_valid"] <= 12 for f in result.run["folds"][:2])
+
+
 def test_a_damaged_store_is_not_blamed_on_the_learner(fakes, tmp_path):
     store = fakes.make_store()
 

@@ -327,3 +327,24 @@ def test_split_of_50000_genes_is_quick():
     split = make_split(genes)
     gate(split, genes)
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("name", ["families-5fold", "leave-one-species-out"])
+def test_validation_is_a_tenth_of_the_labelled_genes(name):
+    rng = np.random.default_rng(1)
+    species = np.repeat(["a", "b", "c"], 400)
+    family = [f"{one}{i}" for one, i in zip(species, rng.integers(0, 100, 1200), strict=True)]
+    genes = frame(family, species=species.tolist())
+    labelled = rng.random(1200) < np.where(species == "c", 0.0, 0.2)
+    split = make_split(genes, name)
+    aligned = AlignedSplit(split, genes, 0, labelled)
+    for fold in aligned.folds:
+        sides = aligned.sides(fold)
+        assert not straddling_by_hand(genes, aligned, fold)
+        valid, train = (labelled[rows].sum() for rows in (sides.valid, sides.train))
+        largest = genes["family"][labelled].value_counts().max()
+        assert 0.1 * (train + valid) <= valid <= 0.1 * (train + valid) + largest
+    # The artefact knows no labels, and who is under test does not hang on them.
+    plain = AlignedSplit(split, genes, 0)
+    for fold in aligned.folds:
+        np.testing.assert_array_equal(aligned.sides(fold).test, plain.sides(fold).test)
