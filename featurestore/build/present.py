@@ -15,7 +15,6 @@ from featurestore.errors import InputError, SchemaVersionError, StoreError
 from featurestore.store.identify import is_ours, meristem_attribute, species_groups
 from featurestore.store.reader import Store
 
-
 _MEND: Final = "name a folder that does not exist yet, such as --store store.zarr"
 
 
