@@ -70,6 +70,10 @@ class Comparison:
             parts.append(f"{task} · {target} · {split} · labels {str(labels)[:8]}")
             parts += [standing(rows), ""]
             parts += [_text_table(rows, self.metric), ""]
+        parts.append(
+            f"{self.metric} A and B are means over the test folds, which the test compares; the "
+            "leaderboard scores all genes at once."
+        )
         return "\n".join(parts).rstrip()
 
     def to_json(self) -> str:

@@ -53,6 +53,8 @@ class Features:
     reason : list of str, length gene
         Why not; "" where usable.
     contamination : mapping of term to the benchmarked species its model was pre-trained on
+    notes : tuple of str
+        What a reader of the scores has to know of these features.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Features:
     usable: NDArray[np.bool_]
     reason: list[str]
     contamination: dict[str, list[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def parse(text: str) -> list[Term]:
@@ -195,7 +198,18 @@ def resolve(store: Any, species: Sequence[str], text: str) -> Features:
     sources = {str(term): _joined(store, species, term) for term in terms}
     usable, reason = _usable(store, species, terms)
     told = {str(term): _contamination(store, species, term) for term in terms}
-    return Features("+".join(map(str, terms)), sources, usable, reason, told)
+    notes = tuple(
+        dict.fromkeys(n for one in species for t in terms for n in _absent(store, one, t))
+    )
+    return Features("+".join(map(str, terms)), sources, usable, reason, told, notes)
+
+
+def _absent(store: Any, species: str, term: Term) -> list[str]:
+    """Genes without a region are learned from all the same, and that they lack it can be learned."""
+    lacking = store.absent_regions(species, term.group)
+    told = ", ".join(f"{count:,} genes lack {region}" for region, count in lacking.items())
+    what = "it reads zeros, so that a region is missing is itself a feature"
+    return [f"{species}: {told}; {what}"] if lacking else []
 
 
 def check_kinds(features: Features, info: LearnerInfo, store: Any, species: Sequence[str]) -> None:

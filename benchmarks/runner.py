@@ -137,7 +137,7 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
                     seed,
                     identity_of(store, options, target, learner, data, split, seed, species),
                     features.contamination,
-                    (*notes, *data.notes),
+                    (*notes, *features.notes, *data.notes),
                 )
             )
     if progress is not None:

@@ -182,6 +182,8 @@ def _build_locked(
     if manifest:
         for name, count in pool_known_bins(work, plan, store).items():
             say(f"{name}: {count:,} distinct inputs of the present store need no model run")
+    if manifest and taken == 0 and resumed == 0:
+        say(f"{store} was built from other inputs or windows: all of it is made anew")
     _prepare_shared(work, plan, device, say)
     computed = _run_pending(work, plan, store, workers, device, on_task)
     if spoilt := drop_spoilt(work, plan):

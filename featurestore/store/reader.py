@@ -335,6 +335,18 @@ class Store:
         """Group and array that a feature ``group[.array]`` names."""
         return self._resolve(species, feature)
 
+    def absent_regions(self, species: str, feature: str) -> dict[str, int]:
+        """How many genes lack a region, by region; what is absent reads zeros in features."""
+        absent = (self.status(species, feature) == Status.ABSENT).sum(axis=0).tolist()
+        names = self.text(species, "sequence/region").tolist()
+        return {name: int(n) for name, n in zip(names, absent, strict=True) if n}
+
+    def __repr__(self) -> str:
+        told = "; ".join(
+            f"{s}: {', '.join(self.embedders(s)) or 'no features'}" for s in self.species
+        )
+        return f"<Store {self.path} ({told})>"
+
     def funnel(self, species: str) -> list[dict[str, Any]]:
         """Genes by stage: annotated, windowed, embedded, labelled, each with what was lost and why."""
         found: list[dict[str, Any]] = self.meta(species, "")["attributes"]["meristem"]["funnel"]

@@ -196,3 +196,26 @@ def test_no_fitting_feature_gives_the_line_that_makes_one(fakes):
     del store.held["alpha"].sources["onehot"]
     with pytest.raises(InputError, match="--embedder onehot"):
         default_features(store, ["alpha"], LearnerInfo("x", frozenset({"codes"}), ""))
+
+
+def test_genes_that_lack_a_region_are_told(tmp_path):
+    """A missing region reads zeros, which a learner can learn from: whoever reads the score must know."""
+    import featurestore
+    from benchmarks.features import resolve
+    from featurestore.build.engine import build
+
+    (tmp_path / "p.fa").write_text("".join(f">g{i}\n{'ACGT' * 5}\n" for i in range(4)))
+    (tmp_path / "t.fa").write_text("".join(f">g{i}\n{'GGCA' * 5}\n" for i in range(3)))
+    (tmp_path / "dataset.toml").write_text(
+        '[regions]\npromoter = { anchor = "tss", upstream = 20, downstream = 0 }\n'
+        'terminator = { anchor = "tts", upstream = 0, downstream = 20 }\nbin = 10\n'
+        '[species.s]\nsequences = { promoter = "p.fa", terminator = "t.fa" }\n'
+    )
+    build(tmp_path / "dataset.toml", tmp_path / "s.zarr")
+    store = featurestore.open(tmp_path / "s.zarr")
+    found = resolve(store, ["s"], "kmer")
+    assert found.usable.all()
+    assert found.notes == (
+        "s: 1 genes lack terminator; it reads zeros, so that a region is missing is itself a feature",
+    )
+    assert "kmer" in repr(store)

@@ -45,6 +45,9 @@ class FakeStore:
             }
         }  # fmt: skip
 
+    def absent_regions(self, species, feature):
+        return {}
+
     def content_digest(self, species, features):
         return hashlib.sha256(f"{self.content} {species} {features}".encode()).hexdigest()
 
