@@ -54,7 +54,7 @@ class _Broken(Exception):  # noqa: N818 - a finding, not an error of the program
     """The contract is broken; the message says how."""
 
 
-class _NotApplicable(Exception):  # noqa: N818
+class _NotApplicable(Exception):  # noqa: N818 - nor is this one
     """The check does not apply; the message says why."""
 
 
@@ -102,7 +102,7 @@ def check_learner(cls_or_name: type[Learner] | str, *, quick: bool = True) -> li
     if not first.passed:
         return [first]
     case = _Case(cls, kind_for(cls.info), 480 if quick else 1920)
-    return [first] + [_run(name, lambda check=check: check(case)) for name, check in _CHECKS]  # type: ignore[misc]
+    return [first] + [_run(name, lambda check=check: check(case)) for name, check in _CHECKS]  # type: ignore[misc] # a lambda with a default
 
 
 def _run(name: str, check: Callable[[], str]) -> CheckResult:

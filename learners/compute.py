@@ -22,7 +22,7 @@ def threads_of(budget: Budget) -> int:
 @contextmanager
 def limited_threads(budget: Budget) -> Iterator[None]:
     """BLAS and OpenMP pools held to the budget's threads."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
     with threadpool_limits(limits=threads_of(budget)):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from learners.linear import Ridge
 from learners.targets import observed
 
 
-class _GroupMeans:
+class _GroupMeans(ABC):
     """Mean of observed targets by a chain of groups, from the finest to all rows."""
 
     info: ClassVar[LearnerInfo]
@@ -24,9 +25,9 @@ class _GroupMeans:
     def __init__(self) -> None:
         self._levels: list[dict[Hashable, list[float]]] = []
 
+    @abstractmethod
     def _keys(self, batch: FeatureBatch) -> list[list[Hashable]]:
         """Keys of every row at each level, finest first; the last level is all rows."""
-        raise NotImplementedError
 
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
         """Take the means over training and validation rows; nothing is tuned."""

@@ -230,7 +230,7 @@ def _front(points: Sequence[Cost]) -> list[Cost]:
 
 def _labels(ax: Axes, points: Sequence[Cost]) -> None:
     """Put each name at the first place beside its point where it covers nothing."""
-    scale = 72 / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    scale = 72 / ax.get_figure(root=True).dpi  # type: ignore[union-attr] # axes of ours have a figure
     at = np.array([ax.transData.transform((p.cost, p.score)) for p in points]) * scale
     frame = ax.get_window_extent()
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]

@@ -121,9 +121,9 @@ def info(store: Path, as_json: bool) -> None:
 @json_option
 def verify(store: Path, recompute: float, seed: int, as_json: bool) -> None:
     """Check structure, checksums and completeness of STORE; exit 3 if anything is wrong."""
-    from featurestore.store.verify import verify as run
+    from featurestore.build.recompute import verify_values as run
 
-    result = run(store, recompute=recompute, seed=seed)
+    result = run(store, recompute, seed)
     if as_json:
         echo_json({**asdict(result), "intact": result.intact})
     else:

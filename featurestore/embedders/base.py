@@ -74,7 +74,7 @@ class EmbedderSpec:
 
     def identity(self) -> dict[str, Any]:
         """All that decides the values, as plain JSON types."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return] # JSON of a dict is a dict
 
     def identity_digest(self) -> str:
         """Sha256 over :meth:`identity`; equal digests promise equal values."""

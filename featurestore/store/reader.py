@@ -118,7 +118,7 @@ class Store:
         """The whole store as xarray sees it, lazily read, every file held against the manifest."""
         import xarray as xr
 
-        return xr.open_datatree(self._checked, engine="zarr", chunks=None, consolidated=True)  # type: ignore[arg-type]
+        return xr.open_datatree(self._checked, engine="zarr", chunks=None, consolidated=True)  # type: ignore[arg-type] # its hints lack Zarr stores
 
     def __getitem__(self, species: str) -> SpeciesView:
         return SpeciesView(self, self._known(species))

@@ -86,7 +86,7 @@ def write_rows(path: Path, rows: NDArray[Any], shard_rows: int) -> WrittenFile:
     """
     rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
     row_bytes = rows[0].nbytes
-    flat = memoryview(rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    flat = memoryview(rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type] # numpy arrays are buffers
 
     def parts() -> Iterable[bytes]:
         for i in range(len(rows)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -37,24 +37,12 @@ class Verification:
         return not self.findings
 
 
-def verify(
-    store: Path,
-    *,
-    recompute: float = 0.0,
-    seed: int = 0,
-    on_file: Callable[[int, int], None] = lambda d, n: None,
-) -> Verification:
-    """Check structure, checksums and completeness; with ``recompute`` also values.
+def verify(store: Path) -> Verification:
+    """Check structure, checksums and completeness.
 
     Every file is read and held against the manifest, and the manifest against the structure
     that the arrays' metadata asks for, so a flipped bit, a missing file, a file cut short and a
     file that does not belong are each found and named.
-
-    Parameters
-    ----------
-    recompute : float
-        Fraction of genes whose vectors are computed again from the bases in the store.
-    on_file : called with files done and files in all
 
     Raises
     ------
@@ -67,24 +55,15 @@ def verify(
         manifest = read_manifest(store)
     except StoreError as error:
         return Verification(str(store), 0, 0, [Finding(MANIFEST, str(error))])
-    findings = [*_checksums(store, manifest, on_file), *_strangers(store, manifest)]
+    findings = [*_checksums(store, manifest), *_strangers(store, manifest)]
     if not findings:
         findings += _structure(store, manifest)
-    done = 0
-    if recompute and not findings:
-        from featurestore.store.recompute import recompute_sample  # heavy: loads embedders
-
-        done, drift = recompute_sample(store, recompute, seed)
-        findings += drift
     size = sum(f.size for f in manifest.files.values())
-    return Verification(str(store), len(manifest.files) + 1, size, findings, done)
+    return Verification(str(store), len(manifest.files) + 1, size, findings)
 
 
-def _checksums(
-    store: Path, manifest: Manifest, on_file: Callable[[int, int], None]
-) -> Iterator[Finding]:
-    for done, (name, expected) in enumerate(sorted(manifest.files.items()), 1):
-        on_file(done, len(manifest.files))
+def _checksums(store: Path, manifest: Manifest) -> Iterator[Finding]:
+    for name, expected in sorted(manifest.files.items()):
         try:
             size = (store / name).stat().st_size
             if size != expected.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from learners.neural.training import TrainingPlan
 
 
-class TorchLearner:
+class TorchLearner(ABC):
     """A network trained by :func:`learners.neural.training.train_network`.
 
     A subclass gives ``info``, ``build`` and ``plan``; its constructor passes all of its
@@ -39,13 +40,13 @@ class TorchLearner:
         self._scale = TargetScale(np.zeros(0), np.zeros(0))
         self._budget = Budget()
 
+    @abstractmethod
     def build(self, layout: Mapping[str, Any], targets: int) -> nn.Module:
         """A new network for features of this layout (see :func:`learners.layout.layout_of`)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plan(self) -> TrainingPlan:
         """How to train it."""
-        raise NotImplementedError
 
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
         """Train; bit for bit repeatable on CPU for a seed and a number of threads."""

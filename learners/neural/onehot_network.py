@@ -55,7 +55,7 @@ class OneHotNetwork(nn.Module):
         """Standardised targets, shape (n, t)."""
         parts: list[Tensor] = []
         for name, (regions, _) in self.shapes.items():
-            bases = functional.embedding(values[name].int(), self.letters)  # type: ignore[arg-type]
+            bases = functional.embedding(values[name].int(), self.letters)  # type: ignore[arg-type] # a buffer is a tensor
             for region in range(regions):
                 tower = self.towers[len(parts) % len(self.towers)]
                 found = tower(bases[:, region].transpose(1, 2))

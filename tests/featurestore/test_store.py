@@ -15,7 +15,9 @@ from click.testing import CliRunner
 
 import featurestore
 from featurestore.build.engine import build
+from featurestore.build.recompute import verify_values
 from featurestore.cli import cli
+from featurestore.embedders.kmer import Kmer
 from featurestore.errors import (
     DamagedStoreError,
     SchemaVersionError,
@@ -142,9 +144,23 @@ def test_no_dtype_or_codec_that_breaks_a_reader(built):
 
 
 def test_an_intact_store_verifies_and_recomputes(built):
-    result = verify(built, recompute=0.3)
+    result = verify_values(built, 0.3)
     assert result.intact
     assert result.recomputed == 12
+
+
+def test_recomputing_finds_values_that_were_wrong_before_their_checksum(
+    tmp_path, dataset, monkeypatch
+):
+    honest = Kmer._frequencies
+    with monkeypatch.context() as patch:
+        patch.setattr(Kmer, "_frequencies", lambda self, codes, k: honest(self, codes, k) + 0.01)
+        build(dataset, tmp_path / "s.zarr")
+    assert verify(tmp_path / "s.zarr").intact, "no checksum can know"
+    result = verify_values(tmp_path / "s.zarr", 0.1)
+    assert result.recomputed == 4
+    assert len(result.findings) == 4
+    assert all("differs by up to 0.01" in f.what for f in result.findings)
 
 
 def test_a_flipped_bit_in_any_file_is_found_and_named(store):

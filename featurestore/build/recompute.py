@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from featurestore.build.compute import embed_range
+from featurestore.build.window_source import WindowSource, lay_down
+from featurestore.embedders.registry import make_embedder
 from featurestore.inputs.model import Genome, Region, SpeciesData
 from featurestore.store.findings import Finding
 from featurestore.store.reader import Store, open_store
+from featurestore.store.verify import Verification, verify
 
 
 def stored_inputs(store: Store, species: str) -> SpeciesData:
@@ -42,6 +47,28 @@ def stored_inputs(store: Store, species: str) -> SpeciesData:
     )  # fmt: skip
 
 
+def verify_values(store: Path, fraction: float, seed: int = 0) -> Verification:
+    """Verify a store, and where its bytes are intact compute a fraction of its genes again.
+
+    Parameters
+    ----------
+    fraction : float
+        Of the genes of each species, 0 to 1; with 0 only the bytes are verified.
+    seed : int
+        Which genes these are.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is nothing at the path.
+    """
+    result = verify(store)
+    if not fraction or not result.intact:
+        return result
+    done, drift = recompute_sample(store, fraction, seed)
+    return replace(result, findings=drift, recomputed=done)
+
+
 def recompute_sample(path: Path, fraction: float, seed: int) -> tuple[int, list[Finding]]:
     """Embed a random fraction of the genes again, every embedder, and compare to the stored values.
 
@@ -52,8 +79,6 @@ def recompute_sample(path: Path, fraction: float, seed: int) -> tuple[int, list[
     -------
     number of genes compared, findings
     """
-    from featurestore.build.window_source import WindowSource, lay_down
-
     store = open_store(path)
     rng = np.random.default_rng(seed)
     findings: list[Finding] = []
@@ -76,13 +101,8 @@ def recompute_sample(path: Path, fraction: float, seed: int) -> tuple[int, list[
 
 
 def _compare(
-    store: Store, species: str, name: str, source: object, chosen: list[int]
+    store: Store, species: str, name: str, source: WindowSource, chosen: list[int]
 ) -> list[Finding]:
-    from featurestore.build.compute import embed_range
-    from featurestore.build.window_source import WindowSource
-    from featurestore.embedders.registry import make_embedder
-
-    assert isinstance(source, WindowSource)  # noqa: S101 - narrows the type for the checker
     attrs = store.embedder_attrs(species, name)
     embedder = make_embedder(name, {"type": attrs["type"], **attrs["parameters"]})
     embedder.load(None)
