@@ -1,0 +1,190 @@
+"""Finds the files of a checkpoint, in a folder or on a hub, and reads them without running anything.
+
+Weights are read from safetensors, or from ``pytorch_model.bin`` with ``weights_only``; a pickle
+that holds anything but tensors is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from featurestore.errors import InputError, MissingDependencyError
+
+WEIGHT_FILES: Final = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""In order of preference."""
+
+PATTERNS: Final = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt", "*.model"]
+"""What is fetched of a hub repository; never code."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Files of one checkpoint.
+
+    Parameters
+    ----------
+    name : str
+        Hub id, or the last part of the folder's path: what is recorded, free of the machine's paths.
+    folder : Path
+    weights : tuple of Path
+        One file, or the shards of it.
+    """
+
+    name: str
+    folder: Path
+    weights: tuple[Path, ...]
+
+    def config(self) -> dict[str, Any]:
+        """``config.json``, parsed."""
+        return read_json(self.folder / "config.json")
+
+    def digest(self) -> str:
+        """Sha256 over the content of the configuration and the weights."""
+        paths = [p for p in (self.folder / "config.json", *self.weights) if p.is_file()]
+        return hashlib.sha256("".join(file_digest(p) for p in paths).encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing or holds anything else.
+    """
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; a checkpoint folder holds one") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InputError(f"{path}: holds a {type(body).__name__} where a JSON object belongs")
+    return body
+
+
+def find_checkpoint(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Checkpoint:
+    """A checkpoint by folder or hub id.
+
+    Parameters
+    ----------
+    name : str
+        A folder with ``config.json`` and weights, or ``owner/name`` on the Hugging Face hub
+        (``HF_ENDPOINT`` and ``HF_HOME`` are honoured).
+    revision, cache_dir, token, local_files_only
+        As in ``huggingface_hub.snapshot_download``.
+
+    Raises
+    ------
+    InputError
+        Naming what is missing and how to mend it.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Checkpoint(folder.resolve().name, folder, _weights_in(folder))
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(
+            f"checkpoint {name!r}: no such folder, and no hub id either (those read owner/name)"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise MissingDependencyError(
+            "checkpoints need huggingface_hub: pip install 'meristem[models]'"
+        ) from error
+    try:
+        fetched = snapshot_download(
+            name, revision=revision, cache_dir=cache_dir, token=token,
+            local_files_only=local_files_only, allow_patterns=PATTERNS,
+        )  # fmt: skip
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise InputError(
+            f"checkpoint {name!r} is neither a folder here nor could it be fetched from the hub: "
+            f"{str(error).splitlines()[0]}. Without a network, download it elsewhere "
+            f"(`hf download {name} --local-dir DIR`) and give the folder"
+        ) from error
+    return Checkpoint(name, Path(fetched), _weights_in(Path(fetched)))
+
+
+def _weights_in(folder: Path) -> tuple[Path, ...]:
+    for file in WEIGHT_FILES:
+        path = folder / file
+        if not path.is_file():
+            continue
+        if file.endswith(".index.json"):
+            shards = sorted({str(v) for v in read_json(path).get("weight_map", {}).values()})
+            if any(Path(s).name != s for s in shards):
+                raise InputError(f"{path}: names weights outside its own folder: {shards}")
+            return tuple(folder / s for s in shards)
+        return (path,)
+    raise InputError(f"{folder}: holds no weights; one of {', '.join(WEIGHT_FILES)} belongs there")
+
+
+def read_tensors(weights: tuple[Path, ...]) -> dict[str, Any]:
+    """All tensors of a checkpoint by key, on CPU.
+
+    Raises
+    ------
+    InputError
+        For a damaged file, and for a pickle that holds more than tensors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Any] = {}
+    for path in weights:
+        try:
+            if path.suffix == ".safetensors":
+                tensors |= load_file(path)
+            else:
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+                tensors |= loaded.get("state_dict", loaded)
+        except FileNotFoundError:
+            raise InputError(f"{path}: not found; the index of the checkpoint names it") from None
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{path}: is not a file of tensors alone, and nothing else is read from a pickle: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        except (SafetensorError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path}: cannot be read as weights: {str(error).splitlines()[0]}; fetch it again"
+            ) from error
+    not_tensors = [k for k, v in tensors.items() if not isinstance(v, torch.Tensor)]
+    if not_tensors:
+        raise InputError(f"{weights[0]}: {not_tensors[:3]} hold no tensors")
+    return tensors
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of a file's content, remembered for as long as the file does not change."""
+    real = path.resolve()
+    stat = os.stat(real)
+    return _digest(str(real), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, _size: int, _time: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

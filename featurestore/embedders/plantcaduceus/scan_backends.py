@@ -1,0 +1,55 @@
+"""The scan and its gradient, as computed on this device: torch, compiled, Triton or mamba_ssm."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from featurestore.embedders.plantcaduceus.scan import scan_in_chunks
+from featurestore.embedders.plantcaduceus.scan_gradient import scan_gradient
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class ScanBackend(Protocol):
+    """A way to compute the scan; shapes as in :mod:`.scan`, float32."""
+
+    name: str
+
+    def forward(
+        self, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
+    ) -> Tensor:
+        """Result y, shape (s, l, c)."""
+        ...
+
+    def backward(
+        self, grad: Tensor, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
+    ) -> Gradients:
+        """Gradients by u, delta, a, b, c and d."""
+        ...
+
+
+class TorchScan:
+    """Plain torch, on any device: the reference and the fallback."""
+
+    name = "torch"
+
+    def forward(
+        self, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
+    ) -> Tensor:
+        """See :func:`.scan.scan_in_chunks`."""
+        return scan_in_chunks(u, delta, a, b, c, d)
+
+    def backward(
+        self, grad: Tensor, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
+    ) -> Gradients:
+        """See :func:`.scan_gradient.scan_gradient`."""
+        return scan_gradient(grad, u, delta, a, b, c, d)
+
+
+def choose(device: torch.device) -> ScanBackend:
+    """The fastest backend that works on a device."""
+    del device  # the compiled and the CUDA backends register here
+    return TorchScan()
