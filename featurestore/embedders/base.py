@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,8 +31,15 @@ class EmbedderSpec:
     input_bp : int or None
         Length of the model's input window; the window is centred on the bin. None means
         the bin itself, without context, padded with N where the last bin is short.
+    span_bp : int or None
+        Bases in the middle of the window that a vector stands for; the bins must be as long.
+        None: any bin.
+    positions : int
+        Positions that a vector keeps apart: outputs then have shape (n, positions, channels).
+        0: pooled.
     context : {"bin", "region", "gene"}
-        What one input stands for.
+        What one vector stands for. With "region" the build averages over the windows that tile
+        the region.
     anchor : str or None
         For ``context="gene"``: the boundary the window is centred on.
     dtype : str
@@ -52,11 +59,18 @@ class EmbedderSpec:
         depend on its neighbours.
     costly : bool
         True if a window costs more to compute than to look up (every real model).
+    constants : mapping of name to array
+        Arrays that belong to the output once, whatever the gene (the map from a stored state to
+        the published embedding). They follow from the checkpoint, so they are no part of the
+        identity. The first axis is named ``channel_out``, the second, where there is one,
+        ``channel``.
     """
 
     type: str
     outputs: Mapping[str, int]
     input_bp: int | None
+    span_bp: int | None = None
+    positions: int = 0
     context: Context = "bin"
     anchor: str | None = None
     dtype: str = "fp32"
@@ -71,15 +85,46 @@ class EmbedderSpec:
     packages: Mapping[str, str] = field(default_factory=dict)
     batch: int = 256
     costly: bool = True
+    constants: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, compare=False)
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the values, as plain JSON types."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return] # JSON of a dict is a dict
+        """All that decides the values and says where they come from, as plain JSON types."""
+        facts = asdict(replace(self, constants={}))
+        del facts["constants"]
+        return json.loads(json.dumps(facts))  # type: ignore[no-any-return] # JSON of a dict is a dict
 
     def identity_digest(self) -> str:
-        """Sha256 over :meth:`identity`; equal digests promise equal values."""
-        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Sha256 over what decides the values; equal digests promise equal values."""
+        return identity_digest(self.identity())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one vector, by output: (), (channels,) or (positions, channels)."""
+        return vector_shapes(self.identity())
+
+
+# What only says where weights come from: the same content under another name, or described
+# better, gives the same values.
+_DESCRIBING = ("checkpoint", "licence", "pretraining_species")
+
+
+def identity_digest(identity: Mapping[str, Any]) -> str:
+    """Sha256 over what decides the values in an :meth:`EmbedderSpec.identity`."""
+    facts = dict(identity)
+    if facts.get("digest"):
+        for key in _DESCRIBING:
+            facts.pop(key, None)
+        facts["parameters"] = {k: v for k, v in facts["parameters"].items() if k not in _DESCRIBING}
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def vector_shapes(identity: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shape of one vector by output, from an :meth:`EmbedderSpec.identity`."""
+    positions = (identity["positions"],) if identity["positions"] else ()
+    return {
+        name: (*positions, channels) if channels else positions
+        for name, channels in identity["outputs"].items()
+    }
 
 
 @runtime_checkable
@@ -101,6 +146,7 @@ class Embedder(Protocol):
 
         Returns
         -------
-        mapping of output name to array, shape (n, channels), or (n,) where channels is 0
+        mapping of output name to array, shape (n, channels), or (n,) where channels is 0, or
+        (n, positions, channels) where positions are kept apart
         """
         ...

@@ -78,6 +78,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def find_checkpoint(
     name: str,
     *,
+    named: str = "",
     revision: str | None = None,
     cache_dir: str | None = None,
     token: str | bool | None = None,
@@ -89,7 +90,10 @@ def find_checkpoint(
     ----------
     name : str
         A folder with ``config.json`` and weights, or ``owner/name`` on the Hugging Face hub
-        (``HF_ENDPOINT`` and ``HF_HOME`` are honoured).
+        (``HF_ENDPOINT`` and ``HF_HOME`` are honoured), or the name of a folder in one of the
+        folders that the variable ``MERISTEM_CHECKPOINTS`` lists: a store records names, not paths.
+    named : str
+        Name to record instead of the folder's.
     revision, cache_dir, token, local_files_only
         As in ``huggingface_hub.snapshot_download``.
 
@@ -98,12 +102,14 @@ def find_checkpoint(
     InputError
         Naming what is missing and how to mend it.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return Checkpoint(folder.resolve().name, folder, _weights_in(folder))
+    shelves = [Path(s) for s in os.environ.get("MERISTEM_CHECKPOINTS", "").split(os.pathsep) if s]
+    for folder in (Path(name).expanduser(), *(shelf / name for shelf in shelves)):
+        if folder.is_dir():
+            return Checkpoint(named or folder.resolve().name, folder, _weights_in(folder))
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(
-            f"checkpoint {name!r}: no such folder, and no hub id either (those read owner/name)"
+            f"checkpoint {name!r}: no such folder, here or in MERISTEM_CHECKPOINTS "
+            f"({os.environ.get('MERISTEM_CHECKPOINTS') or 'not set'}), and no hub id (those read owner/name)"
         )
     try:
         from huggingface_hub import snapshot_download

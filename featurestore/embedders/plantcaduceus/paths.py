@@ -35,3 +35,8 @@ def run(
     if torch.is_grad_enabled():
         return run_layers(x, backbone.layer_tensors(), dtype, keep)
     return run_layers(x, backbone.prepared.layers(backbone), dtype, keep)
+
+
+def active(device: str, dtype: str) -> str:
+    """Which path runs on a device with a compute dtype, in words."""
+    return f"plain torch, {dtype}"
