@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from featurestore.embedders.plantcaduceus.native.library import kernels
+from featurestore.embedders.plantcaduceus.native.scan import CompiledScan
 from featurestore.embedders.plantcaduceus.scan import scan_in_chunks
 from featurestore.embedders.plantcaduceus.scan_gradient import scan_gradient
 
@@ -49,7 +51,14 @@ class TorchScan:
         return scan_gradient(grad, u, delta, a, b, c, d)
 
 
+def cpu_backend() -> ScanBackend:
+    """The compiled scan where the kernels can be had, else plain torch."""
+    library = kernels()
+    return TorchScan() if library is None else CompiledScan(library)
+
+
 def choose(device: torch.device) -> ScanBackend:
     """The fastest backend that works on a device."""
-    del device  # the compiled and the CUDA backends register here
-    return TorchScan()
+    if device.type == "cpu":
+        return cpu_backend()
+    return TorchScan()  # the CUDA backends register here
