@@ -156,13 +156,19 @@ EXPRESSION: Final = (
 
 EMBEDDING: Final = (
     ArraySpec("<embedder>/<output>", ("gene", "region", "bin", "channel"), "float16", "rows",
-              "vectors of each bin; without channel where the output is one number per bin", float("nan")),
+              "vectors of each bin; without channel where the output is one number per bin, with position_in_bin "
+              "before channel where a recipe keeps every base", float("nan")),
     ArraySpec("<embedder>/status", ("gene", "region"), "uint8", "block", "state of each region", 0, _STATUS_FLAGS),
     ArraySpec("<embedder>/input_digest", ("gene", "region", "bin", "byte"), "uint8", "block",
               "BLAKE2b-128 of the exact model input of each bin (its codes); zeros where there is none"),
     ArraySpec("<embedder>/region", ("region",), "string", "whole", "name of the region", ""),
     ArraySpec("<embedder>/channel", ("channel",), "string", "whole", "name of the channel", "",
               when="the embedder names its channels"),
+    ArraySpec("<embedder>/state_map", ("channel_out", "channel"), "float32", "whole",
+              "published embedding = state_map · vector + state_offset", float("nan"),
+              when="the stored state is a smaller form of the published embedding"),
+    ArraySpec("<embedder>/state_offset", ("channel_out",), "float32", "whole",
+              "offset of that map", float("nan"), when="as state_map"),
     ArraySpec("<embedder>/bin_start", ("region", "bin"), "int32", "whole",
               "first base of the bin, bp from the anchor in transcript direction, negative upstream"),
     ArraySpec("<embedder>/bin_valid", ("gene", "region", "bin"), "bool", "block",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,14 @@ from featurestore.sequence.windows import bin_validity
 
 STORED = np.dtype("<f2")
 Lookup = Callable[[NDArray[np.uint8]], tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]]
-"""Digests (n, 16) → which are known (n,), and by output their vectors (k, channels)."""
+"""Digests (n, 16) → which are known (n,), and by output their vectors (k, …)."""
+Keep = Callable[[NDArray[np.uint8], dict[str, NDArray[Any]]], None]
+"""Takes digests (n, 16) and by output their vectors (n, …): work that a kill must not lose."""
+
+KEEP_SECONDS = 60.0
+"""A kill loses at most about this much of the work on a shard."""
+PART_BATCHES = 8
+"""Batches between two looks at the clock."""
 
 
 @dataclass
@@ -39,43 +47,49 @@ class EmbeddedRange:
     failures: list[str] = field(default_factory=list)
 
 
-def in_batches(
-    embedder: Embedder, codes: NDArray[np.uint8], outputs: Mapping[str, int]
-) -> dict[str, NDArray[Any]]:
+def in_batches(embedder: Embedder, codes: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     """Embed inputs of shape (n, input_bp) in batches of fixed size, the last one padded with N.
 
-    A fixed shape keeps a row's value free of its neighbours.
+    A fixed shape keeps a row's value free of its neighbours. An embedder that says ``pads_itself``
+    sees to that on its own, at a size that suits its device.
     """
     size = embedder.spec.batch
-    collected: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
+    pads = embedder.spec.costly and not getattr(embedder, "pads_itself", False)
+    collected: dict[str, list[NDArray[Any]]] = {name: [] for name in embedder.spec.shapes()}
     for start in range(0, len(codes), size):
         batch = codes[start : start + size]
-        if (short := size - len(batch)) and embedder.spec.costly:
+        if (short := size - len(batch)) and pads:
             batch = np.concatenate([batch, np.full((short, batch.shape[1]), N, np.uint8)])
         result = embedder.embed(batch)
-        for name, channels in outputs.items():
+        for name, shape in embedder.spec.shapes().items():
             values = result[name]
-            expected = (len(batch), channels) if channels else (len(batch),)
-            if values.shape != expected:
+            if values.shape != (expected := (len(batch), *shape)):
                 raise MeristemError(
                     f"embedder {embedder.spec.type!r} gave {name!r} of shape {values.shape} where {expected} belongs"
                 )
             collected[name].append(values[: len(codes) - start])
-    empty = {name: np.zeros((0, c) if c else (0,), np.float32) for name, c in outputs.items()}
     return {
-        name: np.concatenate(parts) if parts else empty[name] for name, parts in collected.items()
+        name: np.concatenate(collected[name])
+        if collected[name]
+        else np.zeros((0, *shape), np.float32)
+        for name, shape in embedder.spec.shapes().items()
     }
 
 
 def embed_range(
-    embedder: Embedder, source: WindowSource, first: int, last: int, known: Lookup | None = None
+    embedder: Embedder,
+    source: WindowSource,
+    first: int,
+    last: int,
+    known: Lookup | None = None,
+    keep: Keep | None = None,
 ) -> EmbeddedRange:
     """Embed genes ``first`` … ``last`` − 1.
 
     A bin without a countable base gives zeros; one whose vector is not finite in float16 makes
-    its region's status ``failed``, with NaN in all its bins.
+    its region's status ``failed``, with NaN in all its bins. ``keep`` is handed what has been
+    computed so far, every :data:`KEEP_SECONDS`.
     """
-    outputs = dict(embedder.spec.outputs)
     codes = source.bin_inputs(first, last, embedder.spec.input_bp)
     lengths = np.asarray(source.region_length[first:last])
     valid = bin_validity(lengths, source.regions, source.bin_bp)
@@ -83,7 +97,7 @@ def embed_range(
     digest = input_digests(codes, valid)
     flat = codes[countable]
     vectors, computed, reused = embed_distinct(
-        embedder, lambda wanted: flat[wanted], digest[countable], outputs, known
+        embedder, lambda wanted: flat[wanted], digest[countable], known, keep
     )
 
     status = np.full(lengths.shape, Status.OK, np.uint8)
@@ -91,11 +105,31 @@ def embed_range(
     status[lengths == 0] = Status.ABSENT
     result = EmbeddedRange({}, status, digest, valid, computed, reused)
     _check_finite(vectors, countable, status, first, result.failures)
-    for name, channels in outputs.items():
-        full = np.zeros((*valid.shape, channels) if channels else valid.shape, STORED)
+    for name, shape in embedder.spec.shapes().items():
+        full = np.zeros((*valid.shape, *shape), STORED)
         full[countable] = vectors[name]
         full[status != Status.OK] = np.nan
         result.outputs[name] = full
+    return (
+        _over_regions(result, lengths, source.bin_bp)
+        if embedder.spec.context == "region"
+        else result
+    )
+
+
+def _over_regions(result: EmbeddedRange, lengths: NDArray[Any], bin_bp: int) -> EmbeddedRange:
+    """One bin a region: the mean over its bins, each weighted by the bases it holds of the region."""
+    bins = result.valid.shape[2]
+    bases = np.clip(lengths[..., None] - np.arange(bins) * bin_bp, 0, bin_bp)
+    weight = bases / np.maximum(bases.sum(-1, keepdims=True), 1)
+    for name, values in result.outputs.items():
+        shaped = weight.reshape(*weight.shape, *(1,) * (values.ndim - 3))
+        mean = (values.astype(np.float32) * shaped).sum(axis=2, keepdims=True)
+        result.outputs[name] = mean.astype(STORED)
+    joined = result.digest.reshape(*result.digest.shape[:2], -1)
+    valid: NDArray[np.bool_] = np.asarray(result.valid.any(axis=2))
+    result.digest = input_digests(joined, valid)[:, :, None]
+    result.valid = valid[..., None]
     return result
 
 
@@ -103,8 +137,8 @@ def embed_distinct(
     embedder: Embedder,
     codes: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     digest: NDArray[np.uint8],
-    outputs: Mapping[str, int],
     known: Lookup | None,
+    keep: Keep | None = None,
 ) -> tuple[dict[str, NDArray[Any]], int, int]:
     """Vectors of inputs, in order; each distinct one looked up or computed once.
 
@@ -113,10 +147,11 @@ def embed_distinct(
     codes : called with positions (k,) among the inputs
         Gives their codes, shape (k, input_bp).
     digest : uint8 array, shape (n, 16)
+    keep : called with digests and vectors of what was computed since it was last called
 
     Returns
     -------
-    vectors by output, shape (n[, channels]) float16; inputs computed; inputs reused
+    vectors by output, shape (n, …) float16; inputs computed; inputs reused
     """
     _, representative, inverse = np.unique(as_keys(digest), return_index=True, return_inverse=True)
     have = np.zeros(len(representative), bool)
@@ -124,22 +159,27 @@ def embed_distinct(
     if known is not None and len(representative):
         have, found = known(digest[representative].reshape(-1, DIGEST_BYTES))
     wanted = representative[~have].astype(np.int64)
-    fresh = in_batches(
-        embedder, codes(wanted) if len(wanted) else np.zeros((0, 0), np.uint8), outputs
-    )
-    vectors = {}
-    for name, channels in outputs.items():
-        distinct = np.empty(
-            (len(representative), channels) if channels else len(representative), STORED
-        )
-        with np.errstate(
-            over="ignore"
-        ):  # overflow becomes infinity, which is reported as a failure
-            distinct[~have] = fresh[name].astype(STORED)
-        if have.any():
-            distinct[have] = found[name]
-        vectors[name] = distinct[inverse]
-    return vectors, int((~have).sum()), len(inverse) - int((~have).sum())
+    vectors = {
+        name: np.empty((len(representative), *shape), STORED)
+        for name, shape in embedder.spec.shapes().items()
+    }
+    for name, values in found.items():
+        vectors[name][have] = values
+    at = np.flatnonzero(~have)
+    step = PART_BATCHES * embedder.spec.batch
+    kept, last = 0, time.monotonic()
+    for start in range(0, len(wanted), step):
+        fresh = in_batches(embedder, codes(wanted[start : start + step]))
+        stop = min(start + step, len(wanted))
+        # Overflow becomes infinity, which is reported as a failure.
+        with np.errstate(over="ignore"):
+            for name, values in fresh.items():
+                vectors[name][at[start:stop]] = values.astype(STORED)
+        if keep is not None and stop < len(wanted) and time.monotonic() - last > KEEP_SECONDS:
+            keep(digest[wanted[kept:stop]], {n: v[at[kept:stop]] for n, v in vectors.items()})
+            kept, last = stop, time.monotonic()
+    done = int((~have).sum())
+    return {name: values[inverse] for name, values in vectors.items()}, done, len(inverse) - done
 
 
 def _check_finite(

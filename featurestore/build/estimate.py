@@ -101,7 +101,7 @@ def _time(group: GroupPlan, source: WindowSource | None, fraction: float) -> dic
     codes = codes.reshape(-1, codes.shape[-1])[: embedder.spec.batch]
     done, started = 0, time.perf_counter()
     while not done or time.perf_counter() - started < PROBE_SECONDS / 4:
-        in_batches(embedder, codes, embedder.spec.outputs)
+        in_batches(embedder, codes)
         done += len(codes)
     rate = done / (time.perf_counter() - started)
     return {"windows": windows, "seconds": windows * fraction / rate, "windows_per_second": rate}

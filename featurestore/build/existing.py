@@ -11,6 +11,7 @@ import numpy as np
 from featurestore.build.group_plan import GENOME_CHUNKS_PER_TASK, BuildPlan, GroupPlan, Task
 from featurestore.build.shared import pool_from_store
 from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import identity_digest
 from featurestore.errors import StoreError
 from featurestore.schema import WHOLE_NAMES, Status
 from featurestore.store.identify import meristem_attribute
@@ -131,8 +132,11 @@ def _offer(work: WorkArea, store: Store, species: str, group: GroupPlan) -> int:
     """Pool one group of the store; a damaged one offers nothing, and its shards are computed."""
     try:
         attrs = store.meta(species, group.name)["attributes"]["meristem"]["embedder"]
-        if {k: v for k, v in attrs.items() if k != "name"} != dict(group.identity):
+        found = {k: v for k, v in attrs.items() if k != "name"}
+        if identity_digest(found) != identity_digest(group.identity):
             return 0
+        if group.identity["context"] == "region":
+            return 0  # its vectors are means over model inputs, not of one
         return _pool_group(work, store, species, group)
     except StoreError:
         return 0

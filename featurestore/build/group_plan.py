@@ -17,6 +17,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.embedders.base import identity_digest
+
 GroupKind = Literal[
     "genome",
     "sequence",
@@ -65,7 +67,7 @@ class GroupPlan:
     @property
     def pool(self) -> str:
         """Name of the pool of known vectors: another configuration of the embedder is another pool."""
-        return f"{self.embedder_name}-{digest_json(self.identity)[:16]}"
+        return f"{self.embedder_name}-{identity_digest(self.identity)[:16]}"
 
     @property
     def embeds(self) -> bool:

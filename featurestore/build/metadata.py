@@ -12,9 +12,16 @@ import numpy as np
 
 from featurestore.build.group_plan import STORED_DTYPE, BuildPlan, GroupPlan, SpeciesPlan
 from featurestore.build.packages import package_versions, packages_behind
-from featurestore.build.variant_metadata import Shaped, variant_arrays, write_variant_set
+from featurestore.build.plan import group_bins
+from featurestore.build.variant_metadata import (
+    Shaped,
+    variant_arrays,
+    with_positions,
+    write_variant_set,
+)
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import vector_shapes
 from featurestore.embedders.registry import make_embedder
 from featurestore.inputs.model import SpeciesData
 from featurestore.schema import CONVENTION, SCHEMA_VERSION, ArraySpec, spec_of
@@ -41,9 +48,10 @@ def sharded_arrays(group: GroupPlan, source: WindowSource | None, samples: int) 
         if source.ragged:
             yield "region_length", spec_of("sequence/region_length"), (n, regions), None
     if group.kind == "embedder":
-        for name, channels in group.identity["outputs"].items():
-            shape = (n, regions, bins, channels) if channels else (n, regions, bins)
-            yield name, spec_of("<embedder>/<output>"), shape, STORED_DTYPE
+        bins = group_bins(group.identity["context"], source)
+        for name, shape in vector_shapes(group.identity).items():
+            spec = with_positions(spec_of("<embedder>/<output>"), shape)
+            yield name, spec, (n, regions, bins, *shape), STORED_DTYPE
         yield "status", spec_of("<embedder>/status"), (n, regions), None
         yield "input_digest", spec_of("<embedder>/input_digest"), (n, regions, bins, 16), None
         if source.ragged:
@@ -206,13 +214,16 @@ def _coordinates(
     names = [r.name for r in source.regions]
     if group.kind == "sequence":
         return [("region", spec_of("sequence/region"), names)]
-    rows = [("region", names), ("bin_start", bin_starts(source.regions, source.bin_bp))]
-    channels = getattr(make_embedder(group.name, group.embedder), "channels", None)
+    starts = bin_starts(source.regions, source.bin_bp)
+    embedder = make_embedder(group.name, group.embedder)
+    bins = group_bins(group.identity["context"], source)
+    rows = [("region", names), ("bin_start", starts[:, :bins])]
+    channels = getattr(embedder, "channels", None)
     if channels is not None and not isinstance(channels, int):
         rows.append(("channel", list(channels)))
     return [
-        (name, spec_of(f"<embedder>/{name}"), np.asarray(values) if name == "bin_start" else values)
-        for name, values in rows
+        (name, spec_of(f"<embedder>/{name}"), np.asarray(values) if name != "channel" else values)
+        for name, values in (*rows, *embedder.spec.constants.items())
     ]
 
 

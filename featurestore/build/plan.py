@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -93,15 +94,25 @@ def check_spec(name: str, spec: EmbedderSpec, bin_bp: int) -> None:
         )
     if spec.type == "onehot":
         return  # stored as the group sequence, under whatever name
-    if spec.context != "bin":
+    if spec.context not in {"bin", "region"}:
         raise InputError(
             f"[embedders.{name}]: type {spec.type!r} has context {spec.context!r}, which this build does not lay out"
+        )
+    if spec.span_bp is not None and spec.span_bp != bin_bp:
+        raise InputError(
+            f"[embedders.{name}]: a vector stands for {spec.span_bp} bp, a bin of the data set is {bin_bp} bp; set "
+            f'recipe = {{ base = "empres", span = {bin_bp} }} in [embedders.{name}], or [regions] bin = {spec.span_bp}'
         )
     if spec.input_bp is not None and spec.input_bp < bin_bp:
         raise InputError(
             f"[embedders.{name}]: its input window of {spec.input_bp} bp is shorter than a bin of {bin_bp} bp; "
             f"set [regions] bin = {spec.input_bp} or less"
         )
+
+
+def group_bins(context: str, source: WindowSource) -> int:
+    """Bins of an embedder's arrays: one a region where a vector stands for a whole one."""
+    return 1 if context == "region" else source.bins
 
 
 def embedder_group(
@@ -114,13 +125,24 @@ def embedder_group(
 ) -> GroupPlan:
     """Plan one embedder for one species."""
     check_spec(name, embedder.spec, bin_bp)
-    widest = max(max(c, 1) for c in embedder.spec.outputs.values())
-    row = len(source.regions) * source.bins * widest * np.dtype(STORED_DTYPE).itemsize
+    widest = max(math.prod(shape) for shape in embedder.spec.shapes().values())
+    bins = group_bins(embedder.spec.context, source)
+    row = len(source.regions) * bins * widest * np.dtype(STORED_DTYPE).itemsize
     size = shard_genes(row, source.genes)
     identity = {"embedder": embedder.spec.identity_digest(), "windows": windows}
     return GroupPlan(
         name, "embedder", source.genes, size, _keys(source.genes, size, identity), dict(config), embedder.spec.identity()
     )  # fmt: skip
+
+
+def _check_contexts(data: SpeciesData, embedded: list[GroupPlan]) -> None:
+    for group in embedded:
+        if group.identity["context"] == "region":
+            raise InputError(
+                f"[embedders.{group.name}]: one vector a region, but {data.name} has variant sets "
+                f"({', '.join(data.haplotypes)}), which are stored as the bins they change; use a recipe of bins and "
+                f"read {group.name}:pooled"
+            )
 
 
 def plan_species(
@@ -137,6 +159,8 @@ def plan_species(
             if embedder.spec.type != "onehot":
                 groups.append(embedder_group(name, config, embedder, source, windows, bin_bp))
         embedded = [g for g in groups if g.kind == "embedder"]
+        if data.haplotypes:
+            _check_contexts(data, embedded)
         groups += variant_groups(data, inputs, source, embedded)
     samples = len(data.expression.sample) if data.expression is not None else 0
     return SpeciesPlan(data.name, len(data.gene), samples, tuple(groups))

@@ -7,11 +7,6 @@ replaced are looked up by digest in the same way.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import zipfile
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +15,7 @@ from numpy.typing import NDArray
 from featurestore.build.compute import Lookup, in_batches
 from featurestore.build.group_plan import BuildPlan, GroupPlan
 from featurestore.build.haplotype_source import ChangedInputs, HaplotypeSource, rows_name
+from featurestore.build.pool import Pool
 from featurestore.build.reuse import DIGEST_BYTES, KnownBins, as_keys, input_digests
 from featurestore.build.variant_plan import set_folder
 from featurestore.build.window_source import WindowSource
@@ -112,9 +108,8 @@ def compute_shared(
     int
         How many inputs were computed now.
     """
-    folder = work.shared(group.pool)
-    folder.mkdir(parents=True, exist_ok=True)
-    earlier = known_vectors(work, group.pool)
+    pool = Pool(work.shared(group.pool))
+    earlier = pool.lookup()
     done = 0
     sources = [source for _, source in sources_of(work, plan, group.embedder_name)]
     for start in range(0, len(places), PART):
@@ -128,63 +123,15 @@ def compute_shared(
         have = earlier(digests)[0] if earlier else np.zeros(len(codes), bool)
         if have.all():
             continue
-        fresh = in_batches(embedder, codes[~have], embedder.spec.outputs)
+        fresh = in_batches(embedder, codes[~have])
         done += int((~have).sum())
-        _commit_npz(folder / f"{_piece_name(digests[~have])}.npz", digests[~have], fresh)
+        pool.put(digests[~have], fresh)
     return done
-
-
-def _piece_name(digests: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(digests.tobytes()).hexdigest()[:24]
-
-
-def _commit_npz(path: Path, digests: NDArray[np.uint8], vectors: dict[str, NDArray[Any]]) -> None:
-    partial = path.with_name(f".{path.stem}.partial.npz")
-    with np.errstate(over="ignore"):  # infinities are reported when the bin is written
-        stored = {f"output_{k}": v.astype("<f2") for k, v in vectors.items()}
-    with partial.open("wb") as file:
-        np.savez(file, digest=digests, **stored)  # type: ignore[arg-type] # its stub takes names for flags
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-@lru_cache(maxsize=8)
-def _pool(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, NDArray[Any]]] | None:
-    digests: list[NDArray[np.uint8]] = []
-    vectors: dict[str, list[NDArray[Any]]] = {}
-    for path in sorted(Path(folder).glob("[!.]*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as piece:
-                read = {key: piece[key] for key in piece.files}
-        except (zipfile.BadZipFile, OSError, ValueError, EOFError):
-            path.unlink(missing_ok=True)  # cut short: its inputs are computed again
-            continue
-        digests.append(read.pop("digest"))
-        for key, values in read.items():
-            vectors.setdefault(key.removeprefix("output_"), []).append(values)
-    if not digests:
-        return None
-    joined = np.concatenate(digests)
-    known = KnownBins.of(joined, np.ones(len(joined), bool))
-    return known, {name: np.concatenate(parts) for name, parts in vectors.items()}
 
 
 def known_vectors(work: WorkArea, pool_name: str) -> Lookup | None:
     """Look-up over the pool of an embedder, or None if it is empty."""
-    folder = work.shared(pool_name)
-    stamp = tuple(sorted(p.name for p in folder.glob("[!.]*.npz"))) if folder.is_dir() else ()
-    pool = _pool(str(folder), stamp) if stamp else None
-    if pool is None:
-        return None
-    known, vectors = pool
-
-    def lookup(digests: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
-        place = known.find(digests)
-        have = place >= 0
-        return have, {n: v[place[have]] for n, v in vectors.items()}
-
-    return lookup
+    return Pool(work.shared(pool_name)).lookup()
 
 
 def pool_from_store(
@@ -199,8 +146,6 @@ def pool_from_store(
     usable : bool array, shape (gene, region, bin) or (row,)
     vectors : by output, the same shape and channel, where it has any
     """
-    folder = work.shared(pool_name)
-    folder.mkdir(parents=True, exist_ok=True)
     known = KnownBins.of(digests, usable & digests.any(axis=-1))
     if not len(known.place):
         return 0
@@ -210,5 +155,5 @@ def pool_from_store(
         n: v.reshape(int(np.prod(grid)), *v.shape[len(grid) :])[known.place]
         for n, v in vectors.items()
     }
-    _commit_npz(folder / f"{_piece_name(flat)}.npz", flat, picked)
+    Pool(work.shared(pool_name)).put(flat, picked)
     return len(known.place)

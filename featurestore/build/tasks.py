@@ -12,9 +12,10 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from featurestore.build.compute import EmbeddedRange, embed_range
+from featurestore.build.compute import EmbeddedRange, Keep, Lookup, embed_range
 from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.packages import package_versions
+from featurestore.build.pool import Pool, either
 from featurestore.build.shared import known_vectors
 from featurestore.build.variant_tasks import (
     haplotype_source,
@@ -86,6 +87,7 @@ def run_task(
     if group_plan.embeds:
         facts["packages"] = package_versions()
     work.write_marker(task, key, files, facts)
+    Pool(work.partial(task, key)).remove()
     return {"task": task.path, "seconds": time.perf_counter() - started, "again": False, **facts}
 
 
@@ -144,13 +146,23 @@ def _expression(
     return _relative(work, {path: written}), {}
 
 
+def _earlier_work(
+    work: WorkArea, task: Task, group: GroupPlan
+) -> tuple[Lookup | None, Keep | None]:
+    """What is known of the inputs of a shard, also from an attempt that was killed, and where to add to it."""
+    if not group.identity["costly"]:
+        return None, None
+    partial = Pool(work.partial(task, group.keys[task.shard]))
+    return either(known_vectors(work, group.pool), partial.lookup()), partial.put
+
+
 def _embed(
     work: WorkArea, task: Task, group: GroupPlan, device: str | None
 ) -> tuple[Written, dict[str, Any]]:
     source = window_source(work, task.species)
     embedder = loaded_embedder(group, device)
-    known = known_vectors(work, group.pool) if embedder.spec.costly else None
-    result = embed_range(embedder, source, *group.span(task.shard), known)
+    known, keep = _earlier_work(work, task, group)
+    result = embed_range(embedder, source, *group.span(task.shard), known, keep)
     facts = {
         "computed": result.computed, "reused": result.reused, "status": _count(result.status),
         "failures": result.failures,
@@ -171,8 +183,8 @@ def _variant_embed(
 ) -> tuple[Written, dict[str, Any]]:
     source = haplotype_source(work, window_source(work, task.species), task.species, group)
     embedder = loaded_embedder(group, device)
-    known = known_vectors(work, group.pool) if embedder.spec.costly else None
-    files, facts = write_variant_embedding(work, task, group, source, embedder, known)
+    known, keep = _earlier_work(work, task, group)
+    files, facts = write_variant_embedding(work, task, group, source, embedder, known, keep)
     return _relative(work, files), facts
 
 

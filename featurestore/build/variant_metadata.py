@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from featurestore.build.group_plan import STORED_DTYPE, GroupPlan
+from featurestore.embedders.base import vector_shapes
 from featurestore.inputs.model import SpeciesData
 from featurestore.schema import ArraySpec, spec_of
 from featurestore.store.templates import create_group, write_whole
@@ -23,6 +25,13 @@ RULES: Final = {
 }
 
 
+def with_positions(spec: ArraySpec, vector: tuple[int, ...]) -> ArraySpec:
+    """The entry of an output whose vectors keep positions apart: one dimension more."""
+    if len(vector) < 2:
+        return spec
+    return replace(spec, dims=(*spec.dims[:-1], "position_in_bin", spec.dims[-1]))
+
+
 def variant_arrays(group: GroupPlan, positions: int) -> Iterator[Shaped]:
     """The arrays of a group of a variant set that are written shard by shard, with their shapes."""
     n = group.rows
@@ -31,9 +40,13 @@ def variant_arrays(group: GroupPlan, positions: int) -> Iterator[Shaped]:
         yield "code", spec_of(f"{base}/code"), (n, positions), None
     else:
         base = "variants/<set>/<embedder>"
-        for name, channels in group.identity["outputs"].items():
-            shape = (n, channels) if channels else (n,)
-            yield name, spec_of(f"{base}/<output>"), shape, STORED_DTYPE
+        for name, shape in vector_shapes(group.identity).items():
+            yield (
+                name,
+                with_positions(spec_of(f"{base}/<output>"), shape),
+                (n, *shape),
+                STORED_DTYPE,
+            )
         yield "bin_index", spec_of(f"{base}/bin_index"), (n,), None
         yield "status", spec_of(f"{base}/status"), (n,), None
         yield "input_digest", spec_of(f"{base}/input_digest"), (n, 16), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from featurestore.build.haplotype_source import (
     rows_name,
 )
 from featurestore.build.window_source import WindowSource
+from featurestore.embedders.base import identity_digest, vector_shapes
 from featurestore.inputs.model import SpeciesData
 from featurestore.schema import SCHEMA_VERSION, packed_rows
 
@@ -59,11 +61,11 @@ def variant_groups(
             if input_bp not in changed:
                 changed[input_bp] = haplotypes.changed_inputs(input_bp)
                 changed[input_bp].save(folder, rows_name(input_bp))
-            widest = max(max(c, 1) for c in embedder.identity["outputs"].values())
+            widest = max(math.prod(s) for s in vector_shapes(embedder.identity).values())
             groups.append(
                 _group(
                     f"{base}/{embedder.name}", "variant_embedder", changed[input_bp],
-                    widest * np.dtype(STORED_DTYPE).itemsize, digest_json(embedder.identity),
+                    widest * np.dtype(STORED_DTYPE).itemsize, identity_digest(embedder.identity),
                     embedder.embedder, embedder.identity,
                 )
             )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.build.compute import STORED, Lookup, embed_distinct
+from featurestore.build.compute import STORED, Keep, Lookup, embed_distinct
 from featurestore.build.group_plan import GroupPlan, Task
 from featurestore.build.haplotype_source import PLACE, ChangedInputs, HaplotypeSource, rows_name
 from featurestore.build.variant_plan import set_folder
@@ -52,7 +52,7 @@ def write_variant_sequence(
 
 def write_variant_embedding(
     work: WorkArea, task: Task, group: GroupPlan, source: HaplotypeSource, embedder: Embedder,
-    known: Lookup | None,
+    known: Lookup | None, keep: Keep | None = None,
 ) -> tuple[Files, dict[str, Any]]:  # fmt: skip
     """One shard of ``variants/<set>/<embedder>``."""
     first, last = group.span(task.shard)
@@ -69,13 +69,12 @@ def write_variant_embedding(
             ]
         )
 
-    outputs = dict(embedder.spec.outputs)
-    vectors, computed, reused = embed_distinct(embedder, codes, digest[at], outputs, known)
+    vectors, computed, reused = embed_distinct(embedder, codes, digest[at], known, keep)
     status = np.where(countable, Status.OK, Status.NO_SEQUENCE).astype(np.uint8)
     failures = _failed(vectors, at, status, first)
     writer = _Writer(work, task, group)
-    for name, channels in outputs.items():
-        full = np.zeros((len(place), channels) if channels else len(place), STORED)
+    for name, shape in embedder.spec.shapes().items():
+        full = np.zeros((len(place), *shape), STORED)
         full[at] = vectors[name]
         full[status == Status.FAILED] = np.nan
         writer.packed(name, full, np.float16(np.nan))

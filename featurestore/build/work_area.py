@@ -4,6 +4,7 @@ store.zarr.build/
   lock  plan.json
   inputs/<species>/     windows and bases, memory-mapped by the tasks
   shared/<embedder>/    vectors of inputs that several shards need
+  partial/<shard>/      vectors of a shard that is being computed
   store/                the store under construction, shard by shard
   done/<species>/<group>/<shard>.json   written last: the shard is whole
 """
@@ -80,6 +81,10 @@ class WorkArea:
     def shared(self, embedder: str) -> Path:
         """Vectors that several shards need."""
         return self.root / "shared" / embedder
+
+    def partial(self, task: Task, key: str) -> Path:
+        """Vectors of a shard that is being computed, kept against a kill."""
+        return self.root / "partial" / task.path.replace("/", ".") / key[:24]
 
     def marker_path(self, task: Task) -> Path:
         """Marker of a shard."""

@@ -62,8 +62,7 @@ class EmbedderSpec:
     constants : mapping of name to array
         Arrays that belong to the output once, whatever the gene (the map from a stored state to
         the published embedding). They follow from the checkpoint, so they are no part of the
-        identity. The first axis is named ``channel_out``, the second, where there is one,
-        ``channel``.
+        identity. ``state_map`` (channel_out, channel) and ``state_offset`` (channel_out,).
     """
 
     type: str

@@ -51,10 +51,10 @@ def test_a_row_does_not_depend_on_its_neighbours(embedder):
     codes = _codes(embedder.spec.batch + 3, _length(embedder))
     if not embedder.spec.outputs:
         pytest.skip("nothing is stored under its own name")
-    whole = in_batches(embedder, codes, embedder.spec.outputs)
+    whole = in_batches(embedder, codes)
     order = np.random.default_rng(1).permutation(len(codes))
-    mixed = in_batches(embedder, codes[order], embedder.spec.outputs)
-    one = in_batches(embedder, codes[7:8], embedder.spec.outputs)
+    mixed = in_batches(embedder, codes[order])
+    one = in_batches(embedder, codes[7:8])
     for name in embedder.spec.outputs:
         np.testing.assert_array_equal(mixed[name], whole[name][order])
         np.testing.assert_array_equal(one[name][0], whole[name][7])

@@ -1,0 +1,113 @@
+"""Vectors on disk by the digest of their model input, in pieces that are each committed whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.build.compute import Lookup
+from featurestore.build.reuse import KnownBins
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A folder of pieces; any process may add one at any time.
+
+    Parameters
+    ----------
+    folder : Path
+        Made with the first piece.
+    """
+
+    folder: Path
+
+    def put(self, digests: NDArray[np.uint8], vectors: dict[str, NDArray[Any]]) -> None:
+        """Commit a piece.
+
+        Parameters
+        ----------
+        digests : uint8 array, shape (n, 16)
+        vectors : by output, shape (n, …); stored as float16
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{hashlib.sha256(digests.tobytes()).hexdigest()[:24]}.npz"
+        partial = path.with_name(f".{path.stem}.partial.npz")
+        with np.errstate(over="ignore"):  # infinities are reported when the bin is written
+            stored = {f"output_{k}": v.astype("<f2") for k, v in vectors.items()}
+        with partial.open("wb") as file:
+            np.savez(file, digest=digests, **stored)  # type: ignore[arg-type] # its stub takes names for flags
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def lookup(self) -> Lookup | None:
+        """Look-up over the pieces that are there now, or None if there are none."""
+        there = self.folder.is_dir()
+        stamp = tuple(sorted(p.name for p in self.folder.glob("[!.]*.npz"))) if there else ()
+        read = _read(str(self.folder), stamp) if stamp else None
+        if read is None:
+            return None
+        known, vectors = read
+
+        def find(digests: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+            place = known.find(digests)
+            have = place >= 0
+            return have, {n: v[place[have]] for n, v in vectors.items()}
+
+        return find
+
+    def remove(self) -> None:
+        """Delete all pieces."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=8)
+def _read(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, NDArray[Any]]] | None:
+    digests: list[NDArray[np.uint8]] = []
+    vectors: dict[str, list[NDArray[Any]]] = {}
+    for path in sorted(Path(folder).glob("[!.]*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as piece:
+                read = {key: piece[key] for key in piece.files}
+        except (zipfile.BadZipFile, OSError, ValueError, EOFError):
+            path.unlink(missing_ok=True)  # cut short: its inputs are computed again
+            continue
+        digests.append(read.pop("digest"))
+        for key, values in read.items():
+            vectors.setdefault(key.removeprefix("output_"), []).append(values)
+    if not digests:
+        return None
+    joined = np.concatenate(digests)
+    known = KnownBins.of(joined, np.ones(len(joined), bool))
+    return known, {name: np.concatenate(parts) for name, parts in vectors.items()}
+
+
+def either(first: Lookup | None, second: Lookup | None) -> Lookup | None:
+    """Look up in the first, then in the second what the first does not know."""
+    if first is None or second is None:
+        return first or second
+    one, other = first, second
+
+    def find(digests: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+        have, found = one(digests)
+        more, further = other(digests[~have])
+        both = have.copy()
+        both[~have] = more
+        joined = {}
+        for name, values in found.items():
+            full = np.empty((len(digests), *values.shape[1:]), values.dtype)
+            full[have] = values
+            full[np.flatnonzero(~have)[more]] = further[name]
+            joined[name] = full[both]
+        return both, joined
+
+    return find
