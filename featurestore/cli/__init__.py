@@ -13,6 +13,7 @@ _COMMANDS = {
     "verify": ("featurestore.cli.inspect:verify", "Check every byte of a store."),
     "repair": ("featurestore.cli.inspect:repair", "Remove what is damaged, for the next build to mend."),
     "query": ("featurestore.cli.query:query", "Print features of genes, a region or a family."),
+    "score": ("featurestore.cli.score:score", "Score variants by a masked genomic model."),
     "families": ("featurestore.cli.start:families", "Make gene families with MMseqs2."),
     "embedders": ("featurestore.cli.inspect:embedders", "List embedders, and why one is unavailable."),
 }  # fmt: skip
