@@ -15,6 +15,7 @@ _COMMANDS = {
     "query": ("featurestore.cli.query:query", "Print features of genes, a region or a family."),
     "score": ("featurestore.cli.score:score", "Score variants by a masked genomic model."),
     "families": ("featurestore.cli.start:families", "Make gene families with MMseqs2."),
+    "pretrain": ("featurestore.cli.pretrain:pretrain", "Pre-train a small PlantCaduceus model on sequence."),
     "embedders": ("featurestore.cli.inspect:embedders", "List embedders, and why one is unavailable."),
 }  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Pre-training of small PlantCaduceus models: sequence in, a checkpoint folder with its card out."""
