@@ -184,3 +184,5 @@ def embedders(as_json: bool) -> None:
         state = row.summary if row.available else f"unavailable: {row.reason}"
         settings = ", ".join(f"{k} = {v}" for k, v in row.parameters.items())
         click.echo(f"{row.type:<16} {state}" + (f"  [{settings}]" if settings else ""))
+        if row.path:
+            click.echo(f"{'':<16} computed by {row.path}")

@@ -16,7 +16,7 @@ GROUP: Final = "meristem.embedders"
 
 @dataclass(frozen=True)
 class EmbedderListing:
-    """One line of ``fs embedders``: available, or why not."""
+    """One line of ``fs embedders``: available, or why not, and which path would compute it here."""
 
     type: str
     available: bool
@@ -24,6 +24,7 @@ class EmbedderListing:
     parameters: dict[str, Any]
     origin: str
     reason: str = ""
+    path: str = ""
 
 
 def _types() -> dict[str, EntryPoint]:
@@ -76,18 +77,25 @@ def make_embedder(name: str, config: Mapping[str, Any] | None = None) -> Embedde
 
 
 def list_embedders() -> list[EmbedderListing]:
-    """Every registered type; one that cannot be used says why."""
+    """Every registered type; one that cannot be used says why.
+
+    A type that needs a checkpoint is asked by its ``availability()``, which says in words what
+    would compute it on this machine; any other one is made and loaded.
+    """
     rows = []
     for name, point in _types().items():
         origin = point.dist.name if point.dist else "?"
         try:
             cls = embedder_class(name)
-            made = make_embedder(name)
-            made.load("cpu")
+            if (ask := getattr(cls, "availability", None)) is not None:
+                path = str(ask())
+            else:
+                path = ""
+                make_embedder(name).load("cpu")
         except (MeristemError, OSError) as error:
             rows.append(EmbedderListing(name, False, "", {}, origin, str(error)))
             continue
         summary = (inspect.getdoc(cls) or "").split("\n")[0]
         defaults = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
-        rows.append(EmbedderListing(name, True, summary, defaults, origin))
+        rows.append(EmbedderListing(name, True, summary, defaults, origin, path=path))
     return rows

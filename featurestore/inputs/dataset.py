@@ -265,6 +265,13 @@ def _read_embedders(
             tables.add(at, f"embedder {name!r} is {table!r}, not a table with a type", mend)
         elif tables.safe_name(at, "embedder", name):
             options[name] = {"type": name, **table}
+            given = table.get("checkpoint")
+            if (
+                isinstance(given, str)
+                and given
+                and (beside := (tables.path.parent / Path(given).expanduser()).resolve()).exists()
+            ):
+                options[name]["checkpoint"] = str(beside)
     for name in dict.fromkeys((*names, *options)):
         if name in RESERVED_NAMES:
             mend = "give it another name; `type` says what it is"
