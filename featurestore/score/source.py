@@ -34,8 +34,6 @@ class Source:
         Those of the source that give probabilities of bases.
     digests : mapping of name to str
         Weights that a store's vectors were made with.
-    folder : Path or None
-        Where relative paths of checkpoints begin.
     """
 
     where: str
@@ -44,7 +42,6 @@ class Source:
     genome_digest: str
     embedders: Mapping[str, Mapping[str, Any]]
     digests: Mapping[str, str] = field(default_factory=dict)
-    folder: Path | None = None
 
 
 def open_source(path: Path, species: str | None, contigs: Contigs) -> Source:
@@ -116,9 +113,7 @@ def _from_dataset(path: Path, species: str | None, contigs: Contigs) -> Source:
     )
     options = {n: o for n, o in config.embedder_options.items() if can_score(str(o["type"]))}
     bases = bases_of(genome(chosen))
-    return Source(
-        str(path), chosen, bases, file_digest(files[chosen]), options, folder=config.path.parent
-    )
+    return Source(str(path), chosen, bases, file_digest(files[chosen]), options)
 
 
 def _choose(
@@ -151,7 +146,7 @@ def _choose(
 
 
 def scoring_embedder(
-    source: Source, name: str | None, checkpoint: str | None, dtype: str
+    source: Source, name: str | None, checkpoint: str | None
 ) -> tuple[str, Embedder, list[str]]:
     """The embedder whose model scores: by its name in the source, or by its type.
 
@@ -161,8 +156,6 @@ def scoring_embedder(
         Default the only one of the source that can.
     checkpoint : str, optional
         Folder or hub id, instead of the one configured.
-    dtype : str
-        Of the score.
 
     Returns
     -------
@@ -180,10 +173,8 @@ def scoring_embedder(
         raise unknown_name(
             "embedder that scores variants", name, [*source.embedders, *MASKED_TYPES]
         )
-    given = checkpoint or settings.get("checkpoint")
-    if given:
-        settings["checkpoint"] = given if checkpoint else _below(source.folder, str(given))
-    settings["dtype"] = dtype
+    if checkpoint:
+        settings["checkpoint"] = checkpoint
     try:
         embedder = make_embedder(name, settings)
     except InputError as error:
@@ -210,10 +201,3 @@ def _only(source: Source) -> str:
         f"{source.where}: which embedder? Name one with --embedder ({have}), or give "
         f"--embedder {next(iter(MASKED_TYPES))} --checkpoint DIR"
     )
-
-
-def _below(folder: Path | None, checkpoint: str) -> str:
-    """A checkpoint's folder relative to the dataset.toml, or the name as it is."""
-    if folder is not None and (folder / checkpoint).is_dir():
-        return str(folder / checkpoint)
-    return checkpoint

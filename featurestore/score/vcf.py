@@ -132,7 +132,7 @@ def score_vcf(
     variants, target = Path(variants), None if out is None else Path(out)
     form = _check_target(variants, target)
     source = open_source(Path(where), species, lambda: contigs_of(variants))
-    name, made, notes = scoring_embedder(source, embedder, checkpoint, dtype)
+    name, made, notes = scoring_embedder(source, embedder, checkpoint)
     model = masked_model(made, dtype=dtype)
     checked = check_vcf(variants, source.bases)
     if checked.sites:
