@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from featurestore.embedders.plantcaduceus import cuda
 from featurestore.embedders.plantcaduceus.layers import Layer, run_layers
+from featurestore.embedders.plantcaduceus.precision import forced_precision
 
 if TYPE_CHECKING:
     from featurestore.embedders.plantcaduceus.modeling import Backbone
@@ -32,9 +34,13 @@ def run(
     backbone: Backbone, x: Tensor, dtype: torch.dtype, keep: list[Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     """All layers of a model on embedded strands, shape (s, l, d); see :func:`.layers.run_layers`."""
-    if torch.is_grad_enabled():
-        return run_layers(x, backbone.layer_tensors(), dtype, keep)
-    return run_layers(x, backbone.prepared.layers(backbone), dtype, keep)
+    with forced_precision(x.device.type):
+        if torch.is_grad_enabled():
+            return run_layers(x, backbone.layer_tensors(), dtype, keep)
+        layers = backbone.prepared.layers(backbone)
+        if x.is_cuda:
+            return cuda.run_layers(x, layers, dtype, keep)
+        return run_layers(x, layers, dtype, keep)
 
 
 def active(device: str, dtype: str) -> str:

@@ -61,4 +61,8 @@ def choose(device: torch.device) -> ScanBackend:
     """The fastest backend that works on a device."""
     if device.type == "cpu":
         return cpu_backend()
-    return TorchScan()  # the CUDA backends register here
+    if device.type == "cuda":
+        from featurestore.embedders.plantcaduceus import cuda  # which needs this module
+
+        return cuda.scan_backend(device)
+    return TorchScan()
