@@ -18,10 +18,12 @@ from featurestore.errors import MeristemError
 Report = dict[str, Any]
 
 
-def attempt(work_root: str, species: str, group: str, shard: int, device: str | None) -> Report:
+def attempt(
+    work_root: str, species: str, group: str, shard: int, device: str | None, threads: int = 1
+) -> Report:
     """Run one task; an error becomes a report, so that the other shards go on."""
     try:
-        return run_task(work_root, species, group, shard, device)
+        return run_task(work_root, species, group, shard, device, threads)
     except (MeristemError, OSError, ValueError, RuntimeError, MemoryError) as error:
         return {"task": f"{species}/{group}/{shard}", "error": f"{type(error).__name__}: {error}"}
 
@@ -53,14 +55,20 @@ def _on_threads(
 ) -> list[Report]:
     import dask
 
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    at_once = min(len(tasks), cores)
+
     def one(task: Task) -> Report:
-        report = attempt(str(work.root), task.species, task.group, task.shard, device)
+        report = attempt(
+            str(work.root), task.species, task.group, task.shard, device, cores // at_once
+        )
         on_done(report)
         return report
 
     lazy = [dask.delayed(one, pure=False)(task) for task in tasks]
-    threads = min(len(tasks), os.cpu_count() or 1)
-    return list(dask.compute(*lazy, scheduler="threads", num_workers=threads))
+    return list(dask.compute(*lazy, scheduler="threads", num_workers=at_once))
 
 
 def _on_processes(

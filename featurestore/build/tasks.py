@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,9 +70,13 @@ def loaded_embedder(group: GroupPlan, device: str | None) -> Embedder:
 
 
 def run_task(
-    work_root: str, species: str, group: str, shard: int, device: str | None = None
-) -> dict[str, Any]:
+    work_root: str, species: str, group: str, shard: int, device: str | None = None,
+    threads: int = 1,
+) -> dict[str, Any]:  # fmt: skip
     """Compute and commit one shard, unless its marker says that it is done.
+
+    ``threads`` is what a model may use while it embeds: tasks run side by side, and libraries
+    that each take every core are slower than one thread each.
 
     Returns
     -------
@@ -83,12 +89,30 @@ def run_task(
     key = group_plan.keys[shard]
     if (marker := work.read_marker(task, key)) is not None:
         return {"task": task.path, "seconds": 0.0, "again": True, **marker.facts}
-    files, facts = _KINDS[group_plan.kind](work, task, group_plan, device)
+    if group_plan.embeds:
+        loaded_embedder(group_plan, device)  # first: it may be what loads torch
+    with limited_threads(threads):
+        files, facts = _KINDS[group_plan.kind](work, task, group_plan, device)
     if group_plan.embeds:
         facts["packages"] = package_versions()
     work.write_marker(task, key, files, facts)
     Pool(work.partial(task, key)).remove()
     return {"task": task.path, "seconds": time.perf_counter() - started, "again": False, **facts}
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Hold torch, where it is loaded, to a number of threads on this thread of control."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _relative(work: WorkArea, files: dict[Path, WrittenFile]) -> Written:
