@@ -1,4 +1,4 @@
-"""``python -m benchmarks.perf``: prints every speed figure of the project.
+"""``python -m benchmarks.perf [SECTION …]``: prints every speed figure of the project.
 
 Ratios are taken within one run, against a reference measured in turn with it, because the
 machine's speed drifts; absolute times stand beside them for orientation only.
@@ -8,22 +8,38 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
-from benchmarks.perf.commands import measure_commands
-from benchmarks.perf.shards import measure_shards
+SECTIONS: Final = {
+    "store": "benchmarks.perf.shards",
+    "commands": "benchmarks.perf.commands",
+    "plantcaduceus": "benchmarks.perf.plantcaduceus",
+    "plantcaduceus_cuda": "benchmarks.perf.plantcaduceus_cuda",
+    "a2z": "benchmarks.perf.a2z",
+    "model_build": "benchmarks.perf.model_build",
+}
+"""Each module has ``measure(data, repeats)``, which gives figures by name."""
 
 
 def main() -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.perf", description=__doc__)
+    parser.add_argument("section", nargs="*", help=f"of {', '.join(SECTIONS)}; default all")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real data")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    figures = measure_shards(options.repeats) | measure_commands(options.data, options.repeats)
-    for name, value in figures.items():
-        print(f"{name:<64} {value:>10.3f}")
+    if unknown := set(options.section) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    figures: dict[str, float] = {}
+    for name in options.section or SECTIONS:
+        print(f"# {name}", flush=True)
+        found = import_module(SECTIONS[name]).measure(options.data, options.repeats)
+        for figure, value in found.items():
+            print(f"{figure:<72} {value:>10.3f}", flush=True)
+        figures |= found
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
 

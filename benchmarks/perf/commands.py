@@ -27,7 +27,7 @@ def run(*words: object) -> None:
     subprocess.run([sys.executable, "-m", *map(str, words)], check=True, capture_output=True)
 
 
-def measure_commands(data: Path, repeats: int) -> dict[str, float]:
+def measure(data: Path, repeats: int) -> dict[str, float]:
     """Seconds of ``--help``, and of building all 10,773 genes of ``ath_gene_contigs`` twice."""
     figures = {
         "fs --help, seconds": _median(repeats, "featurestore", "--help"),

@@ -27,7 +27,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure_shards(repeats: int) -> dict[str, float]:
+def measure(_data: Path, repeats: int) -> dict[str, float]:
     """Ratios for a shard of 512 genes × 40 bins × 384 channels in float16 (15.7 MB).
 
     A ratio of 1 is as fast as the reference; write includes checksums and fsync and so does its
