@@ -287,4 +287,5 @@ def _contamination(store: Any, species: Sequence[str], term: Term) -> list[str]:
 
 
 def _plain_name(species: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", species.lower()).strip("_")
+    """Genus and species alone: another accession or assembly is still the species that was seen."""
+    return "_".join(re.sub(r"[^a-z0-9]+", " ", species.lower()).split()[:2])

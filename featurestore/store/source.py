@@ -18,7 +18,7 @@ class StoreSource:
     """One feature of one species, nothing in memory.
 
     ``kind`` is ``codes`` (region, position) for the sequence, else ``bins`` (region, bin,
-    channel). Regions that a gene lacks read zeros; a gene with any other status but ok is the
+    channel); where a recipe kept the positions of a bin apart, each of them is a bin here. Regions that a gene lacks read zeros; a gene with any other status but ok is the
     caller's to leave out (``Store.feature_status``).
     """
 
@@ -28,6 +28,10 @@ class StoreSource:
         self.kind = "codes" if group == "sequence" else "bins"
         shape = self._stored.shape[1:]
         self._scalar = self.kind == "bins" and len(shape) == 2
+        # Positions kept apart are bins of one base.
+        self._positions = shape[2] if len(shape) == 4 else 1
+        if self._positions > 1:
+            shape = (shape[0], shape[1] * shape[2], shape[3])
         self.shape = (*shape, 1) if self._scalar else shape
         self.dims = ("region", "position") if self.kind == "codes" else ("region", "bin", "channel")
         self.dtype = self._stored.dtype
@@ -40,11 +44,15 @@ class StoreSource:
     def coords(self) -> dict[str, NDArray[Any]]:
         """Coordinates by name: region, bin_start, channel where they exist."""
         names = ("region",) if self.kind == "codes" else ("region", "bin_start", "channel")
-        return {
+        found = {
             n: self._store.array(self._species, f"{self._group}/{n}")
             for n in names
             if self._store.has(self._species, f"{self._group}/{n}")
         }
+        if self._positions > 1:
+            apart = found["bin_start"][..., None] + np.arange(self._positions)
+            found["bin_start"] = apart.reshape(len(apart), -1)
+        return found
 
     @cached_property
     def valid(self) -> NDArray[np.bool_] | None:
@@ -57,7 +65,8 @@ class StoreSource:
         path = f"{self._group}/bin_valid"
         if self.kind == "codes" or not self._store.has(self._species, path):
             return None
-        return np.asarray(self._store.array(self._species, path), np.bool_)
+        held = np.asarray(self._store.array(self._species, path), np.bool_)
+        return np.repeat(held, self._positions, axis=-1)
 
     def row_valid(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Bins that each gene has, shape (len(rows), region, bin); None where each has all."""
@@ -74,4 +83,6 @@ class StoreSource:
         values = self._stored.take(rows)
         if self._absent is not None:
             values[self._absent[rows]] = 0
-        return values[..., None] if self._scalar else values
+        if self._scalar:
+            return values[..., None]
+        return values.reshape(len(values), *self.shape) if self._positions > 1 else values

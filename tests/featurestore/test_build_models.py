@@ -97,6 +97,10 @@ def test_one_base_one_vector_and_the_single_token(tmp_path, checkpoint):
     assert got.shape == (12, 2, 5, 100, 16)
     want = per_base(checkpoint, window(store, 4, 1, 2))[30:130]
     np.testing.assert_allclose(got[4, 1, 2], want, atol=2e-3)
+    source = store.feature_source("test_plant", "pc")
+    assert source.shape == (2, 500, 16)
+    np.testing.assert_array_equal(source.read(np.array([4]))[0, 1, 200:300], got[4, 1, 2])
+    np.testing.assert_array_equal(source.coords["bin_start"][0], np.arange(-400, 100))
     array = store["test_plant"]["pc"]["embedding"]
     assert array.dims == ("gene", "region", "bin", "position_in_bin", "channel")
 
