@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
-Codes = NDArray[np.uint8]
+Codes = NDArray[Any]
 Outputs = dict[str, NDArray[Any]]
 
 
