@@ -25,8 +25,8 @@ WEIGHT_FILES: Final = (
 )
 """In order of preference."""
 
-PATTERNS: Final = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt", "*.model"]
-"""What is fetched of a hub repository; never code."""
+PATTERNS: Final = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt", "*.model", "README.md"]
+"""What is fetched of a hub repository; never code. The card names the licence."""
 
 
 @dataclass(frozen=True)
