@@ -28,6 +28,10 @@ _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES: Final = {
     "meristem_scan": (None, 7, 5),
     "meristem_scan_gradient": (ctypes.c_int, 12, 5),
+    "meristem_layers": (ctypes.c_int, 7, 0),
+    "meristem_pack": (None, 2, 3),
+    "meristem_lanes": (ctypes.c_int64, 0, 0),
+    "meristem_has_bfloat16": (ctypes.c_int64, 0, 0),
 }
 """Function → what it returns, how many arrays it takes, how many whole numbers after them."""
 
@@ -39,16 +43,26 @@ class Library:
     functions: dict[str, Any]
     compiler: Compiler
 
-    def __call__(self, name: str, arrays: Sequence[Tensor], *sizes: int) -> None:
-        """Call a kernel.
+    def __call__(self, name: str, arrays: Sequence[Tensor | None], *sizes: int) -> None:
+        """Call a kernel; its arrays are contiguous.
 
         Raises
         ------
         MemoryError
             If the kernel cannot get its working memory.
         """
-        if self.functions[name](*[t.data_ptr() for t in arrays], *sizes):
+        if self.functions[name](*[t if t is None else t.data_ptr() for t in arrays], *sizes):
             raise MemoryError(f"{name}: no memory for its working arrays")
+
+    @property
+    def lanes(self) -> int:
+        """Floats in a vector."""
+        return int(self.functions["meristem_lanes"]())
+
+    @property
+    def native_bfloat16(self) -> bool:
+        """Whether the processor multiplies bfloat16."""
+        return bool(self.functions["meristem_has_bfloat16"]())
 
     @property
     def words(self) -> str:
@@ -91,17 +105,23 @@ def kernels() -> Library | None:
         return None
     with _loaded.lock:
         if _loaded.library is None and _loaded.reason is None:
-            try:
-                _loaded.library = _load()
-            except KernelError as error:
-                _loaded.reason = str(error)
-                if wanted == "auto":
-                    log.warning(
-                        "PlantCaduceus runs in plain torch, several times slower: %s", error
-                    )
+            _load_once(warn=wanted == "auto")
     if _loaded.library is None and wanted == "on":
         raise KernelError(f"{SWITCH}=on, but {_loaded.reason}")
     return _loaded.library
+
+
+def _load_once(*, warn: bool) -> None:
+    _loaded.reason = "being tested"  # what the test compares with runs without kernels
+    reason = None
+    try:
+        _loaded.library = _load()
+    except KernelError as error:
+        reason = str(error)
+        if warn:
+            log.warning("PlantCaduceus runs in plain torch, several times slower: %s", reason)
+    finally:
+        _loaded.reason = reason
 
 
 def absence() -> str:
