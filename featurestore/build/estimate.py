@@ -25,6 +25,8 @@ from featurestore.inputs.dataset import load_config
 from featurestore.inputs.load import load_dataset
 
 PROBE_SECONDS: Final = 2.0
+COSTLY_PROBE: Final = 8
+"""Windows that a real model is tried on: at a second each, more would keep people waiting."""
 
 
 def estimate(
@@ -98,7 +100,8 @@ def _time(group: GroupPlan, source: WindowSource | None, fraction: float) -> dic
         return {"windows": windows, "seconds": float("nan"), "note": str(error)}
     last = min(source.genes, 64)
     codes = source.bin_inputs(0, last, embedder.spec.input_bp)
-    codes = codes.reshape(-1, codes.shape[-1])[: embedder.spec.batch]
+    enough = min(embedder.spec.batch, COSTLY_PROBE) if embedder.spec.costly else embedder.spec.batch
+    codes = codes.reshape(-1, codes.shape[-1])[:enough]
     done, started = 0, time.perf_counter()
     while not done or time.perf_counter() - started < PROBE_SECONDS / 4:
         in_batches(embedder, codes)
