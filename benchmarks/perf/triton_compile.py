@@ -33,13 +33,17 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What one kernel takes on one kind of GPU; ``code`` is Triton's last own form of it."""
+    """What one kernel takes on one kind of GPU.
+
+    ``code`` is Triton's own last form of it, ``assembly`` what it was made into.
+    """
 
     kernel: Kernel
     capability: int
     registers: int
     spilled_bytes: int
     code: str
+    assembly: str
 
 
 def _types(function: Any, pointers: Mapping[str, str], constants: Mapping[str, int]) -> dict[str, str]:  # fmt: skip
@@ -97,7 +101,7 @@ def compile_for(kernel: Kernel, capability: int) -> Compiled:
         options={"num_warps": kernel.warps, "enable_fp_fusion": True},
     )
     registers, spilled = _resources(made.asm["cubin"])
-    return Compiled(kernel, capability, registers, spilled, made.asm["ttgir"])
+    return Compiled(kernel, capability, registers, spilled, made.asm["ttgir"], made.asm["ptx"])
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

@@ -117,21 +117,21 @@ def _mix(x: Tensor, residual: Tensor, layer: FusedLayer, length: int, dtype: tor
     normed = empty(rows, width)
     add_norm[(rows,)](
         x, residual, layer.norm, normed, layer.epsilon, width,
-        WIDTH_P=triton.next_power_of_2(width), num_warps=4,
+        WIDTH_P=triton.next_power_of_2(width), num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     xz = normed @ layer.in_proj
     u = empty(2, rows, channels)
     tiles = sequences * triton.cdiv(length, CONV_STEPS) * triton.cdiv(channels, CONV_BLOCK)
     convolve[(tiles,)](
         xz, layer.taps, layer.bias, u, length, channels, rows,
-        STEPS=CONV_STEPS, BLOCK_C=CONV_BLOCK, num_warps=4,
+        STEPS=CONV_STEPS, BLOCK_C=CONV_BLOCK, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     bc = torch.bmm(u, layer.x_proj)
     step = torch.bmm(bc[:, :, 2 * states :], layer.dt_proj)
     y, gated = empty(rows, channels, dtype=torch.float32), u[0]  # the convolved input is used up
     scan_both_ways[(sequences * blocks,)](
         xz, step, bc, layer.taps, layer.bias, layer.a, y, gated, rows, length, channels, 1,
-        NP=states, PER=bc.shape[2], BLOCK_C=BLOCK, num_warps=1,
+        NP=states, PER=bc.shape[2], BLOCK_C=BLOCK, num_warps=1, enable_fp_fusion=True,
     )  # fmt: skip
     return gated @ layer.out_proj
 

@@ -116,8 +116,8 @@ def _scan_one_way(
     BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     n = tl.arange(0, NP)
-    at = (n[:, None] * channels + ch[None, :]) * state_stride
-    a = tl.load(a_ptr + at, mask=ok[None, :], other=0.0)
+    state = (n[:, None] * channels + ch[None, :]) * state_stride
+    a = tl.load(a_ptr + state, mask=ok[None, :], other=0.0)
     tap0 = tl.load(taps_ptr + ch, mask=ok, other=0.0)
     tap1 = tl.load(taps_ptr + channels + ch, mask=ok, other=0.0)
     tap2 = tl.load(taps_ptr + 2 * channels + ch, mask=ok, other=0.0)

@@ -48,7 +48,7 @@ class TritonScan:
         with on_device(u):
             kernels.forward[(sequences * triton.cdiv(channels, BLOCK),)](
                 u, delta, a, b, c, d, y, length, channels, 1,
-                N=states, NP=triton.next_power_of_2(states), BLOCK_C=BLOCK, num_warps=1,
+                N=states, NP=triton.next_power_of_2(states), BLOCK_C=BLOCK, num_warps=1, enable_fp_fusion=True,
             )  # fmt: skip
         return y
 
@@ -75,7 +75,7 @@ class TritonScan:
             kernels.backward[(sequences * blocks,)](
                 grad, u, delta, a, b, c, d, saved, chunk, du, ddelta, da, db, dc, dd,
                 length, channels, 1,
-                N=states, NP=padded, STEPS=CHUNK, BLOCK_C=BLOCK, num_warps=1,
+                N=states, NP=padded, STEPS=CHUNK, BLOCK_C=BLOCK, num_warps=1, enable_fp_fusion=True,
             )  # fmt: skip
         whole = (du, ddelta, da.sum(0)[:states].t(), db.sum(1), dc.sum(1), dd.sum(0))
         fitted = (g.to(v.dtype).contiguous() for g, v in zip(whole, given, strict=True))

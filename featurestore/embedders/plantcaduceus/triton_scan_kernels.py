@@ -36,8 +36,8 @@ def forward(
     ch = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
     n = tl.arange(0, NP)
     ok, real = ch < channels, n < N
-    at = (ch[None, :] * N + n[:, None]) * state_stride
-    a = tl.load(a_ptr + at, mask=ok[None, :] & real[:, None], other=0.0).to(tl.float32) * LOG2E
+    state = (ch[None, :] * N + n[:, None]) * state_stride
+    a = tl.load(a_ptr + state, mask=ok[None, :] & real[:, None], other=0.0).to(tl.float32) * LOG2E
     d = tl.load(d_ptr + ch, mask=ok, other=0.0).to(tl.float32)
     h = tl.zeros([NP, BLOCK_C], dtype=tl.float32)
     row = sequence * length
@@ -97,8 +97,8 @@ def backward(
     ch = block * BLOCK_C + tl.arange(0, BLOCK_C)
     n = tl.arange(0, NP)
     ok, real = ch < channels, n < N
-    at = (ch[None, :] * N + n[:, None]) * state_stride
-    a = tl.load(a_ptr + at, mask=ok[None, :] & real[:, None], other=0.0).to(tl.float32) * LOG2E
+    state = (ch[None, :] * N + n[:, None]) * state_stride
+    a = tl.load(a_ptr + state, mask=ok[None, :] & real[:, None], other=0.0).to(tl.float32) * LOG2E
     d = tl.load(d_ptr + ch, mask=ok, other=0.0).to(tl.float32)
     row = sequence * length
     chunks = tl.cdiv(length, STEPS)
