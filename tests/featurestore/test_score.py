@@ -34,6 +34,15 @@ HEAD = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 PARTNER = str.maketrans("ACGTN", "TGCAN")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Models as small as these gain nothing by threads, and lose much where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def random_genome() -> dict[str, str]:
     rng = np.random.default_rng(3)
     bases = {n: "".join(rng.choice(list("ACGT"), size)) for n, size in
