@@ -43,7 +43,7 @@ def esm_six_mers(folder: Path, positions: int = 120) -> Path:
         vocab_size=len(vocabulary), hidden_size=WIDTH, num_hidden_layers=LAYERS,
         num_attention_heads=2, intermediate_size=24, pad_token_id=1, mask_token_id=2,
         position_embedding_type="absolute", max_position_embeddings=positions + 2,
-        emb_layer_norm_before=False, token_dropout=False,
+        emb_layer_norm_before=False, token_dropout=True,
     )  # fmt: skip
     _spread(EsmForMaskedLM(config)).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))

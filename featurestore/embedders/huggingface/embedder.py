@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.embedders.base import EmbedderSpec
-from featurestore.embedders.batching import Outputs, in_pieces
+from featurestore.embedders.batching import Outputs, in_pieces, is_out_of_memory
 from featurestore.embedders.checkpoint import Checkpoint, file_digest, find_checkpoint
 from featurestore.embedders.huggingface import supported
 from featurestore.embedders.huggingface.alignment import Aligner, Tokens
@@ -181,6 +181,11 @@ class HuggingFace:
         self._loaded = _Loaded(model, align, place, 1)
         self._loaded = _Loaded(model, align, place, self._step(self._loaded, probe))
 
+    @property
+    def step(self) -> int:
+        """Multiple that token counts are padded to; 1 where the model would feel the padding."""
+        return self._ready().step
+
     def _probe(self, model: Any, align: Aligner) -> Tokens:
         """Tokens of a random window, once it is clear that the tokenizer reads DNA."""
         rng = np.random.Generator(np.random.PCG64(0))
@@ -209,10 +214,18 @@ class HuggingFace:
         room = len(probe) + STEP
         if loaded.model.limit is not None:
             room = min(room, loaded.model.limit)
-        plain, padded = (
-            self._hidden(loaded, self._matrix(loaded, [probe], count))
-            for count in (len(probe), room)
-        )
+        try:
+            plain, padded = (
+                self._hidden(loaded, self._matrix(loaded, [probe], count))
+                for count in (len(probe), room)
+            )
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if is_out_of_memory(error) or isinstance(error, MeristemError):
+                raise
+            raise InputError(
+                f"{self.checkpoint.name}: model_type {self.config['model_type']!r} does not run on "
+                f"{len(probe)} tokens as they are: {str(error)[:200]}"
+            ) from error
         if plain.shape[-1] != self._width:
             raise InputError(
                 f"{self.checkpoint.name}: hidden states have {plain.shape[-1]} channels where config.json "

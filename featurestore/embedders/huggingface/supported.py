@@ -48,21 +48,24 @@ def check_config(checkpoint: Checkpoint, *, native: bool) -> dict[str, Any]:
     InputError
         For models that need code of a third party, quantised weights and encoder-decoders.
     """
-    config = checkpoint.config()
+    config = {k: _decoded(v) for k, v in checkpoint.config().items()}
     where = f"{checkpoint.name}/config.json"
     kind = config.get("model_type")
-    if not isinstance(kind, str) or not kind:
-        raise InputError(f"{where}: names no model_type; {SUPPORTED}")
-    if reason := _REFUSED.get(kind.lower().replace("-", "").replace("_", "")):
+    if kind and (reason := _REFUSED.get(str(kind).lower().replace("-", "").replace("_", ""))):
         raise InputError(
             f"{where}: model_type {kind!r}: {reason}. Code of a checkpoint is never run. {SUPPORTED}"
         )
-    if config.get("auto_map") and not native:
+    if config.get("auto_map") and not (native and kind):
+        mend = (
+            f". If transformers' own {kind!r} is the same model, say native = true: weights that do not fit "
+            "it exactly are refused"
+        )
         raise InputError(
             f"{where}: model_type {kind!r} comes with code of its own (auto_map), which is never run; "
-            f"{SUPPORTED}. If transformers' own {kind!r} is the same model, say native = true: weights that do "
-            "not fit it exactly are refused"
+            f"{SUPPORTED}{mend if kind else ''}"
         )
+    if not isinstance(kind, str) or not kind:
+        raise InputError(f"{where}: names no model_type; {SUPPORTED}")
     if config.get("quantization_config"):
         raise InputError(f"{where}: quantised weights are not loaded; give the full ones")
     if config.get("is_encoder_decoder"):
@@ -70,6 +73,15 @@ def check_config(checkpoint: Checkpoint, *, native: bool) -> dict[str, Any]:
             f"{where}: model_type {kind!r} is an encoder-decoder; give a masked or causal model"
         )
     return config
+
+
+def _decoded(value: Any) -> Any:
+    """Infinities, which transformers writes as ``{"__float__": "Infinity"}``, as numbers."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {k: _decoded(v) for k, v in value.items()}
+    return [_decoded(v) for v in value] if isinstance(value, list) else value
 
 
 def check_tokenizer(checkpoint: Checkpoint, *, native: bool) -> None:

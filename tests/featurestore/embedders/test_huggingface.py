@@ -243,6 +243,35 @@ def test_too_many_single_bases_cost_context_but_not_the_bin(tmp_path):
         wide.load("cpu")
 
 
+def test_models_that_feel_their_padding_run_without(cases, tmp_path):
+    # FNet mixes all positions and has no mask; Mamba-2's configuration holds an infinity
+    sizes = {"vocab_size": 60, "num_hidden_layers": 2, "pad_token_id": 3}
+    made_up = {
+        1: transformers.FNetForMaskedLM(
+            transformers.FNetConfig(
+                **sizes, hidden_size=16, intermediate_size=24, max_position_embeddings=128
+            )
+        ),
+        32: transformers.Mamba2ForCausalLM(
+            transformers.Mamba2Config(
+                **sizes, hidden_size=16, state_size=4, num_heads=4, head_dim=8, n_groups=1
+            )
+        ),
+    }
+    for step, model in made_up.items():
+        folder = tmp_path / str(step)
+        shutil.copytree(cases["bpe"].folder, folder)
+        model.save_pretrained(folder)
+        case = Case(folder, {}, merged(folder), 1, 1)
+        embedder = made(case, {"strands": "forward"})
+        assert embedder.step == step
+        codes = windows()
+        for row, window in zip(embedder.embed(codes)["embedding"], codes, strict=True):
+            np.testing.assert_allclose(
+                row, per_base(case, window)[17:42].mean(axis=0), atol=TOLERANCE
+            )
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.data())
 def test_weights_of_tokens_are_shares_of_bases(lengths, data):
@@ -341,6 +370,7 @@ def test_what_needs_code_of_a_third_party_is_refused_by_name(cases, tmp_path):
         ({"model_type": "stripedhyena", "auto_map": code}, "Evo .StripedHyena. is not in"),
         ({"auto_map": code}, r"'bert' comes with code of its own .auto_map.*native = true"),
         ({"model_type": None}, "names no model_type"),
+        ({"model_type": None, "auto_map": code}, r"None comes with code of its own"),
         ({"quantization_config": {"bits": 8}}, "quantised"),
         ({"is_encoder_decoder": True}, "encoder-decoder"),
         ({"hidden_size": "wide"}, "says no hidden_size"),
