@@ -9,7 +9,7 @@ depend on them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,34 +17,52 @@ import torch
 
 _lock = threading.Lock()
 _inside = 0
-_before: list[Any] = []
+_before: list[Callable[[], None]] = []
 
 
-def _switches() -> list[tuple[Any, str, str | bool]]:
-    """What decides over float32 products: owner, attribute, and the value that leaves them exact."""
+def _switches() -> list[tuple[Any, str]]:
+    """Where torch 2.9 and later keep the precision of float32 products: owner and attribute."""
     backends: Any = torch.backends
-    if hasattr(backends.cuda.matmul, "fp32_precision"):  # torch 2.9 and later
-        owners = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)
-        return [(owner, "fp32_precision", "ieee") for owner in owners]
-    return [(backends.cudnn, "allow_tf32", False)]
+    if not hasattr(backends.cuda.matmul, "fp32_precision"):
+        return []
+    owners = (backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    return [(owner, "fp32_precision") for owner in owners]
+
+
+def _matmul_precision() -> str:
+    """The older setting; where only newer switches were touched torch refuses to tell it."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "highest"
+
+
+def _convolution_tf32() -> bool:
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        return True
 
 
 def _enter() -> None:
-    legacy = not hasattr(torch.backends.cuda.matmul, "fp32_precision")
-    _before[:] = [getattr(owner, name) for owner, name, _ in _switches()]
-    if legacy:
-        _before.append(torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("highest")
-    for owner, name, exact in _switches():
-        setattr(owner, name, exact)
+    # Both generations of settings must say the same, or torch refuses the product. The older ones
+    # write the newer ones as well, so they go first in either direction.
+    products, convolutions = _matmul_precision(), _convolution_tf32()
+    newer = [(owner, name, getattr(owner, name)) for owner, name in _switches()]
 
+    def restore() -> None:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        for owner, name, value in newer:
+            if getattr(owner, name) != value:
+                setattr(owner, name, value)
 
-def _leave() -> None:
-    switches = _switches()
-    for (owner, name, _), value in zip(switches, _before, strict=False):
-        setattr(owner, name, value)
-    if len(_before) > len(switches):
-        torch.set_float32_matmul_precision(_before[-1])
+    _before.append(restore)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    for owner, name in _switches():  # or they follow a wider setting
+        if getattr(owner, name) != "ieee":
+            setattr(owner, name, "ieee")
 
 
 @contextmanager
@@ -66,4 +84,4 @@ def forced_precision(device_type: str) -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                _leave()
+                _before.pop()()
