@@ -217,7 +217,7 @@ class A2Z(nn.Module):
             low = _exact_products(pooled.device)
         with low:
             _, (last, _) = self.lstm(pooled.contiguous())
-        state: Tensor = last.float().transpose(0, 1).reshape(n, STATE)
+        state: Tensor = last.to(pooled.dtype).transpose(0, 1).reshape(n, STATE)
         return state
 
     def _word_tables(self) -> WordTables:
