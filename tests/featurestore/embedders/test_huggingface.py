@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,8 +26,10 @@ import featurestore
 from featurestore.build.engine import build
 from featurestore.embedders.huggingface.alignment import Tokens
 from featurestore.embedders.huggingface.embedder import HuggingFace
+from featurestore.embedders.huggingface.model import LoadedModel
 from featurestore.embedders.huggingface.supported import card_licence
 from featurestore.embedders.huggingface.writing import Writing
+from featurestore.embedders.recipe import make_recipe
 from featurestore.errors import InputError
 from featurestore.sample import write_sample
 from featurestore.sequence.iupac import LETTERS, decode, encode, reverse_complement
@@ -217,6 +221,24 @@ def test_a_row_does_not_depend_on_its_neighbours(case):
     np.testing.assert_array_equal(embedder.embed(codes[order])["embedding"], whole[order])
     alone = np.concatenate([embedder.embed(c[None])["embedding"] for c in codes[:3]])
     np.testing.assert_array_equal(alone, whole[:3])
+
+
+def test_out_of_memory_halves_the_piece_and_goes_on(cases, monkeypatch):
+    codes = windows()
+    embedder = made(cases["bpe"])
+    whole = embedder.embed(codes)["embedding"]
+    seen = []
+
+    def small_memory(self: Any, ids: Any, mask: Any, layer: int) -> Any:
+        seen.append(len(ids))
+        if len(ids) > 2:
+            raise RuntimeError("out of memory")
+        return plain(self, ids, mask, layer)
+
+    plain = LoadedModel.hidden
+    monkeypatch.setattr(LoadedModel, "hidden", small_memory)
+    np.testing.assert_allclose(embedder.embed(codes)["embedding"], whole, atol=TOLERANCE)
+    assert {4, 2} <= set(seen)
 
 
 def test_windows_without_any_base_are_zeros(cases):
@@ -555,3 +577,17 @@ def test_a_build_stores_the_vectors_of_the_bins(tmp_path):
         mirrored = per_base(model, reverse_complement(window))[::-1][25:275].mean(axis=0)
         want = (forward + mirrored) / 2
         np.testing.assert_allclose(vectors[gene, 0, 2], want, atol=2e-3)
+
+
+def test_the_examples_of_the_page_have_settings_that_exist():
+    page = Path(__file__).resolve().parents[3] / "docs" / "huggingface.md"
+    blocks = re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S)
+    known = set(inspect.signature(HuggingFace).parameters)
+    # the list of names and the tables of a data set share a key in print, not in the parser
+    plain = [re.sub(r"(?m)^embedders = .*$", "", block) for block in blocks]
+    examples = [e for block in plain for e in tomllib.loads(block)["embedders"].values()]
+    assert len(examples) == 3
+    for example in examples:
+        assert example.pop("type") == "huggingface"
+        assert set(example) <= known
+        make_recipe(example.get("recipe", "empres"), "page")
