@@ -7,10 +7,9 @@ have the dtype of the products, where the plain form rounds as well. What the pl
 round is not rounded here: the scan computes its convolved input anew in float32 rather than
 reading what the convolution kernel wrote for the projection.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, N803 # Triton reads annotations as its own
+# ruff: noqa: ANN001, ANN201, ANN202, N803
+# Triton reads annotations itself, older releases only as objects: no postponed evaluation here.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-
-from __future__ import annotations
 
 from typing import Final
 

@@ -11,10 +11,9 @@ result is stored.
 side it would spread them over threads for the one load of ``a``, and exchange values between
 threads at every step.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, N803 # Triton reads annotations as its own
+# ruff: noqa: ANN001, ANN201, ANN202, N803
+# Triton reads annotations itself, older releases only as objects: no postponed evaluation here.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-
-from __future__ import annotations
 
 from typing import Final
 
