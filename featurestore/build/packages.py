@@ -11,7 +11,7 @@ from featurestore.build.work_area import WorkArea
 
 
 def package_versions(
-    names: Sequence[str] = ("meristem", "numpy", "zarr", "torch"),
+    names: Sequence[str] = ("meristem", "numpy", "zarr", "torch", "transformers", "tokenizers"),
 ) -> dict[str, str]:
     """Versions of the packages that have a hand in the numbers; those absent are left out."""
     found = {"python": platform.python_version()}

@@ -25,8 +25,10 @@ WEIGHT_FILES: Final = (
 )
 """In order of preference."""
 
-PATTERNS: Final = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt", "*.model", "README.md"]
+PATTERNS: Final = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 """What is fetched of a hub repository; never code. The card names the licence."""
+PICKLES: Final = ["pytorch_model*.bin"]
+"""What is fetched besides where there are no safetensors."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,13 @@ def find_checkpoint(
             "checkpoints need huggingface_hub: pip install 'meristem[models]'"
         ) from error
     try:
-        fetched = snapshot_download(
-            name, revision=revision, cache_dir=cache_dir, token=token,
-            local_files_only=local_files_only, allow_patterns=PATTERNS,
-        )  # fmt: skip
+        for patterns in (PATTERNS, PATTERNS + PICKLES):
+            fetched = snapshot_download(
+                name, revision=revision, cache_dir=cache_dir, token=token,
+                local_files_only=local_files_only, allow_patterns=patterns,
+            )  # fmt: skip
+            if any((Path(fetched) / file).exists() for file in WEIGHT_FILES):
+                break
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise InputError(
             f"checkpoint {name!r} is neither a folder here nor could it be fetched from the hub: "
@@ -171,16 +176,27 @@ def read_tensors(weights: tuple[Path, ...]) -> dict[str, Any]:
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{path}: is not a file of tensors alone, and nothing else is read from a pickle: "
-                f"{str(error).splitlines()[0]}"
+                f"{_first_line(error)}"
             ) from error
-        except (SafetensorError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        except (
+            SafetensorError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+            AttributeError,
+            OSError,
+        ) as error:
             raise InputError(
-                f"{path}: cannot be read as weights: {str(error).splitlines()[0]}; fetch it again"
+                f"{path}: cannot be read as weights: {_first_line(error)}; fetch it again"
             ) from error
     not_tensors = [k for k, v in tensors.items() if not isinstance(v, torch.Tensor)]
     if not_tensors:
         raise InputError(f"{weights[0]}: {not_tensors[:3]} hold no tensors")
     return tensors
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def file_digest(path: Path) -> str:
