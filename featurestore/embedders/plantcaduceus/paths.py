@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ class Prepared:
         self._key: Any = None
         self._layers: tuple[Layer, ...] = ()
         self._packed: dict[torch.dtype, PackedLayers | None] = {}
+        self._lock = threading.Lock()  # workers of a build share a model
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
         return Prepared, ()  # a copied or pickled model prepares its own
@@ -35,20 +37,22 @@ class Prepared:
 
     def layers(self, backbone: Backbone) -> tuple[Layer, ...]:
         """Folded layers; made anew when a parameter was written to, moved or replaced."""
-        self._follow(backbone)
-        self._layers = self._layers or backbone.layer_tensors()
-        return self._layers
+        with self._lock:
+            self._follow(backbone)
+            self._layers = self._layers or backbone.layer_tensors()
+            return self._layers
 
     def packed(self, backbone: Backbone, dtype: torch.dtype) -> PackedLayers | None:
         """Layers as the compiled kernels take them; None where those cannot run them."""
         if (library := kernels()) is None:
             return None
-        self._follow(backbone)
-        if dtype not in self._packed:
-            layers = backbone.layer_tensors()
-            fits = PackedLayers.fits(layers, dtype)
-            self._packed[dtype] = PackedLayers(library, layers, dtype) if fits else None
-        return self._packed[dtype]
+        with self._lock:
+            self._follow(backbone)
+            if dtype not in self._packed:
+                layers = backbone.layer_tensors()
+                fits = PackedLayers.fits(layers, dtype)
+                self._packed[dtype] = PackedLayers(library, layers, dtype) if fits else None
+            return self._packed[dtype]
 
 
 def run(

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +46,7 @@ class Compiler:
     command: tuple[str, ...]
     version: str
     native: tuple[str, ...]
-    macros: str
+    macros: str = field(repr=False)
 
     @property
     def vectors(self) -> str:

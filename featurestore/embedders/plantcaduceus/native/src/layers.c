@@ -11,6 +11,7 @@
 #define MOST_STATES 256
 #define STEPS 64 /* steps whose step sizes are computed at once */
 #define GROUP 4  /* strands that go through a layer one after another, while its weights are near */
+#define SHORT 2048 /* longer strands go through alone: their own arrays outweigh the weights */
 
 typedef struct {
     const float *conv; /* (width, c) */
@@ -263,7 +264,8 @@ int meristem_layers(
                  .states = sizes[7], .p = sizes[8], .width = sizes[9], .format = (int)sizes[10]};
     int64_t threads = sizes[11] < g.sequences ? sizes[11] : g.sequences;
     if (threads < 1) return 0;
-    const int64_t turns = (g.sequences + threads * GROUP - 1) / (threads * GROUP);
+    const int64_t most = g.length > SHORT ? 1 : GROUP;
+    const int64_t turns = (g.sequences + threads * most - 1) / (threads * most);
     g.group = (g.sequences + threads * turns - 1) / (threads * turns);
     workspace w;
     g.scratch_size = lay_out(&g, NULL, &w);
