@@ -121,7 +121,7 @@ def _load_once(*, warn: bool) -> None:
     except KernelError as error:
         reason = str(error)
         if warn:
-            log.warning("PlantCaduceus runs in plain torch, several times slower: %s", reason)
+            log.warning("plain torch is used, several times slower than kernels: %s", reason)
     finally:
         _loaded.reason = reason
 
