@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SOURCES: Final = Path(__file__).parent / "src"
 FLAGS: Final = (
-    "-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread", "-DNDEBUG",
+    "-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread",
 )  # fmt: skip
 NATIVE: Final = ("-march=native", "-mcpu=native")
 """How compilers are told to use the features of this processor; the first that works is taken."""
@@ -183,6 +183,10 @@ def _compile(compiler: Compiler, folder: Path) -> Path:
         ) from error
     os.close(handle)
     temporary = Path(name)
+    # As a warning, so that whoever waits sees why: this happens once on a machine.
+    log.warning(
+        "compiling kernels for this processor with %s; once, takes seconds", compiler.command[0]
+    )
     try:
         _ask([*compiler.command, *FLAGS, *compiler.native, *sources, "-o", name, "-lm"])
         temporary.chmod(0o700)

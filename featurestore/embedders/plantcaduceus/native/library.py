@@ -142,7 +142,10 @@ def _load() -> Library:
         library = ctypes.CDLL(str(path))
         functions = {name: getattr(library, name) for name in _SIGNATURES}
     except (OSError, AttributeError) as error:
-        raise KernelError(f"{path}: cannot be loaded ({error}); remove it") from error
+        raise KernelError(
+            f"{path}: cannot be loaded ({error}); set MERISTEM_CACHE to a folder that programs may "
+            "run from, or CC to another compiler"
+        ) from error
     for name, (result, arrays, sizes) in _SIGNATURES.items():
         functions[name].restype = result
         functions[name].argtypes = [_POINTER] * arrays + [_SIZE] * sizes
