@@ -80,8 +80,8 @@ CARDS: Final[dict[str, ModelCard]] = _cards(
 ) | _cards(
     PLANTCAD2_SPECIES, 8192,
     {
-        "PlantCAD2-Small-l24-d0768": 88_238_208, "PlantCAD2-Medium-l48-d1024": 311_234_560,
-        "PlantCAD2-Large-l48-d1536": 694_422_528,
+        "PlantCAD2-Small-l24-d0768": 88_238_208, "PlantCAD2-Medium-l48-d1024": 311_162_880,
+        "PlantCAD2-Large-l48-d1536": 694_385_664,
     },
 )  # fmt: skip
 """By hub id."""

@@ -1,4 +1,4 @@
-"""``config.json`` of a PlantCaduceus checkpoint, in the style of ``transformers``."""
+"""``config.json`` of a PlantCaduceus or PlantCAD2 checkpoint, in the style of ``transformers``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ SSM_DEFAULTS: dict[str, Any] = {
     "use_fast_path": True,
 }  # fmt: skip
 
+SSM2_DEFAULTS: dict[str, Any] = {
+    "d_state": 128, "d_conv": 4, "expand": 2, "headdim": 64, "ngroups": 1, "dt_min": 0.001,
+    "dt_max": 0.1, "dt_init_floor": 1e-4, "conv_bias": True, "bias": False,
+}  # fmt: skip
+
+SSM2_FIXED: dict[str, Any] = {
+    "rmsnorm": True, "norm_before_gate": False, "D_has_hdim": False, "d_ssm": None,
+    "dt_limit": [0.0, math.inf],
+}  # fmt: skip
+"""Settings of Mamba-2 that change its function, with the one value that is computed here."""
+
+MIXERS = ("mamba1", "mamba2")
+
 COMPLEMENT_MAP = {0: 0, 1: 1, 2: 2, 3: 6, 4: 5, 5: 4, 6: 3, 7: 7}
 """Token → token of the complementary base: a 3 ↔ t 6, c 4 ↔ g 5; the rest map to themselves."""
 
@@ -35,13 +48,16 @@ class PlantCaduceusConfig(PretrainedConfig):  # type: ignore[misc] # transformer
     vocab_size : int
         Before padding to a multiple of ``pad_vocab_size_multiple``.
     ssm_cfg : mapping
-        Of the Mamba mixer: ``d_state``, ``d_conv``, ``expand``, ``dt_rank`` …
+        Of the mixer: ``d_state``, ``d_conv``, ``expand``; ``dt_rank`` of Mamba-1, ``headdim`` and
+        ``ngroups`` of Mamba-2 …
     norm_epsilon : float
     fused_add_norm : bool
         Changes the function, not only the speed: the fused form of the original exchanges the
         two strand halves in front of each layer, the other one does not. All released weights
         were trained with True.
     complement_map : mapping of token to token
+    mixer : {"mamba1", "mamba2"}, optional
+        Left out, as in all published files, ``d_intermediate`` tells: only PlantCAD2's have it.
 
     Raises
     ------
@@ -64,19 +80,32 @@ class PlantCaduceusConfig(PretrainedConfig):  # type: ignore[misc] # transformer
         complement_map: Mapping[Any, int] | None = None,
         pad_vocab_size_multiple: int = 8,
         initializer_cfg: Mapping[str, Any] | None = None,
+        mixer: str | None = None,
         **other: Any,
     ) -> None:
+        if (kind := other.get("model_type", MODEL_TYPE)) != MODEL_TYPE:
+            raise InputError(f"config.json: model_type {kind!r}; PlantCaduceus is {MODEL_TYPE!r}")
+        self.mixer = mixer or ("mamba2" if "d_intermediate" in other else "mamba1")
+        for key, value in (("ssm_cfg", ssm_cfg), ("complement_map", complement_map)):
+            if value is not None and not isinstance(value, Mapping):
+                raise InputError(f"config.json: {key} = {value!r}; it is to be a JSON object")
+        _whole(
+            d_model=d_model, n_layer=n_layer, vocab_size=vocab_size,
+            pad_vocab_size_multiple=max(pad_vocab_size_multiple, 1),
+        )  # fmt: skip
         self.d_model = d_model
         self.n_layer = n_layer
         multiple = max(pad_vocab_size_multiple, 1)
         self.vocab_size = -(-vocab_size // multiple) * multiple
         self.pad_vocab_size_multiple = pad_vocab_size_multiple
-        self.ssm_cfg = {**SSM_DEFAULTS, **dict(ssm_cfg or {})}
+        defaults = SSM2_DEFAULTS if self.mixer == "mamba2" else SSM_DEFAULTS
+        self.ssm_cfg = {**defaults, **dict(ssm_cfg or {})}
         self.norm_epsilon = norm_epsilon
         self.fused_add_norm = fused_add_norm
         self.residual_in_fp32 = residual_in_fp32
         self.initializer_cfg = dict(initializer_cfg or {"initializer_range": 0.02, "rescale_prenorm_residual": True, "n_residuals_per_layer": 1})  # fmt: skip
-        given = {int(k): int(v) for k, v in dict(complement_map or COMPLEMENT_MAP).items()}
+        self._check_mixer(other)
+        given = _token_map(complement_map or COMPLEMENT_MAP)
         self.complement_map = given | {k: k for k in range(len(given), self.vocab_size)}
         self._check(other)
         self.rms_norm = True
@@ -112,6 +141,48 @@ class PlantCaduceusConfig(PretrainedConfig):  # type: ignore[misc] # transformer
                 f"config.json: complement_map {self.complement_map} does not pair the {self.vocab_size} tokens"
             )
 
+    def _check_mixer(self, other: Mapping[str, Any]) -> None:
+        if self.mixer not in MIXERS:
+            raise InputError(f"config.json: mixer = {self.mixer!r}; choose mamba1 or mamba2")
+        if other.get("d_intermediate", 0) != 0:
+            raise InputError(
+                f"config.json: d_intermediate = {other['d_intermediate']!r}; no released checkpoint "
+                "has an MLP beside the mixer, and none is computed here"
+            )
+        sizes = ("d_state", "d_conv", "expand")
+        if self.mixer == "mamba1":
+            rank = {} if self.ssm_cfg["dt_rank"] == "auto" else {"dt_rank": self.ssm_cfg["dt_rank"]}
+            _whole(**{key: self.ssm_cfg[key] for key in sizes}, **rank)
+            return
+        _whole(**{key: self.ssm_cfg[key] for key in (*sizes, "headdim", "ngroups")})
+        for key, only in SSM2_FIXED.items():
+            value = self.ssm_cfg.get(key, only)
+            if (list(value) if isinstance(value, tuple) else value) != only:
+                raise InputError(
+                    f"config.json: ssm_cfg {key} = {value!r}; PlantCAD2 has {only!r}, and nothing "
+                    "else is computed here"
+                )
+        if self.d_inner % self.mixer_head_size or self.mixer_heads % self.mixer_groups:
+            raise InputError(
+                f"config.json: {self.d_inner} inner channels do not make whole heads of "
+                f"{self.mixer_head_size} in {self.mixer_groups} groups (ssm_cfg headdim, ngroups)"
+            )
+
+    @property
+    def mixer_head_size(self) -> int:
+        """Channels of a head of Mamba-2."""
+        return int(self.ssm_cfg["headdim"])
+
+    @property
+    def mixer_heads(self) -> int:
+        """Heads of Mamba-2."""
+        return self.d_inner // self.mixer_head_size
+
+    @property
+    def mixer_groups(self) -> int:
+        """Groups of heads that share B and C in Mamba-2."""
+        return int(self.ssm_cfg["ngroups"])
+
     @property
     def d_inner(self) -> int:
         """Channels inside the mixer."""
@@ -132,3 +203,18 @@ class PlantCaduceusConfig(PretrainedConfig):  # type: ignore[misc] # transformer
         """Rank of the step-size projection."""
         rank = self.ssm_cfg["dt_rank"]
         return math.ceil(self.d_model / 16) if rank == "auto" else int(rank)
+
+
+def _whole(**values: Any) -> None:
+    for key, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"config.json: {key} = {value!r}; it is to be a whole number from 1")
+
+
+def _token_map(given: Mapping[Any, Any]) -> dict[int, int]:
+    try:
+        return {int(k): int(v) for k, v in given.items()}
+    except (TypeError, ValueError):
+        raise InputError(
+            f"config.json: complement_map {dict(given)!r} does not map tokens to tokens"
+        ) from None

@@ -59,8 +59,16 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight
 
 
-def _linear(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return F.linear(x.to(dtype), weight.to(dtype)).float()
+def project(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x weightᵀ`` in a dtype, as float32; shape (s, l, d) → (s, l, c).
+
+    CPU libraries may round a row by its place in the product and in memory, so each sequence has
+    its own there, and its numbers do not depend on what stands beside it.
+    """
+    x, weight = x.to(dtype), weight.to(dtype)
+    if x.device.type == "cpu":
+        return torch.stack([F.linear(one.clone(), weight) for one in x]).float()
+    return F.linear(x, weight).float()
 
 
 def _read(x: Tensor, way: Direction, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -71,8 +79,8 @@ def _read(x: Tensor, way: Direction, dtype: torch.dtype) -> tuple[Tensor, Tensor
     )
     u = F.silu(u).transpose(1, 2).contiguous()
     rank, states = way.dt_proj.shape[1], way.a.shape[1]
-    step, b, c = torch.split(_linear(u, way.x_proj, dtype), [rank, states, states], dim=-1)
-    delta = F.softplus(_linear(step, way.dt_proj, dtype) + way.dt_bias)
+    step, b, c = torch.split(project(u, way.x_proj, dtype), [rank, states, states], dim=-1)
+    delta = F.softplus(project(step, way.dt_proj, dtype) + way.dt_bias)
     return u, delta, b, c
 
 
@@ -81,19 +89,23 @@ def mix(x: Tensor, layer: Layer, dtype: torch.dtype) -> Tensor:
 
     ``dtype`` is that of the matrix products; convolution, scan and gate are in float32.
     """
-    inner, gate = _linear(x, layer.in_proj, dtype).chunk(2, dim=-1)
+    inner, gate = project(x, layer.in_proj, dtype).chunk(2, dim=-1)
     total = torch.zeros_like(gate)
     for way, backwards in ((layer.forward, False), (layer.reverse, True)):
         u, delta, b, c = _read(inner.flip(1) if backwards else inner, way, dtype)
         y = selective_scan(u, delta, way.a, b, c, way.d)
         total = total + (y.flip(1) if backwards else y)
-    return _linear(total * F.silu(gate), layer.out_proj, dtype)
+    return project(total * F.silu(gate), layer.out_proj, dtype)
 
 
 def run_layers(
     x: Tensor, layers: tuple[Layer, ...], dtype: torch.dtype, keep: list[Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """All layers in plain torch.
+
+    On a CPU the two halves of the sequences, which hold the two strands, run apart. Vectorised
+    functions round by an element's place among the others; apart, each strand has the same place
+    whichever half it is in, so the reverse complement gives the same numbers to the last bit.
 
     Parameters
     ----------
@@ -106,6 +118,22 @@ def run_layers(
     -------
     output of the last layer, and the residual without it; both (s, l, d) float32
     """
+    if x.device.type == "cpu" and len(x) > 1 and len(x) % 2 == 0:
+        kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+        halves = [
+            _run(half.clone(), layers, dtype, None if keep is None else into)
+            for half, into in zip(x.chunk(2), kept, strict=True)
+        ]
+        if keep is not None:
+            keep += [torch.cat(both) for both in zip(*kept, strict=True)]
+        last, residual = (torch.cat(both) for both in zip(*halves, strict=True))
+        return last, residual
+    return _run(x, layers, dtype, keep)
+
+
+def _run(
+    x: Tensor, layers: tuple[Layer, ...], dtype: torch.dtype, keep: list[Tensor] | None
+) -> tuple[Tensor, Tensor]:
     residual = torch.zeros_like(x)
     for layer in layers:
         residual = residual + x

@@ -17,9 +17,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
 from featurestore.embedders.checkpoint import find_checkpoint, read_tensors
-from featurestore.embedders.plantcaduceus import paths
+from featurestore.embedders.plantcaduceus import mamba2, paths
 from featurestore.embedders.plantcaduceus.configuration import PlantCaduceusConfig
 from featurestore.embedders.plantcaduceus.layers import Direction, Layer, rms_norm
+from featurestore.embedders.plantcaduceus.precision import forced_precision
 from featurestore.embedders.plantcaduceus.weights import canonical, check_complete
 from featurestore.errors import InputError
 
@@ -61,8 +62,9 @@ class BiMamba(nn.Module):
 
     def __init__(self, config: PlantCaduceusConfig) -> None:
         super().__init__()
-        self.mamba_fwd = MambaDirection(config)
-        self.mamba_rev = MambaDirection(config)
+        kind = mamba2.Mamba2Direction if config.mixer == "mamba2" else MambaDirection
+        self.mamba_fwd = kind(config)
+        self.mamba_rev = kind(config)
         self.mamba_rev.in_proj = self.mamba_fwd.in_proj
         self.mamba_rev.out_proj = self.mamba_fwd.out_proj
 
@@ -90,15 +92,18 @@ class Block(nn.Module):
         super().__init__()
         self.mixer = Wrapped(BiMamba(config))
         self.norm = NormWeight(config.d_model)
-        self.epsilon = config.norm_epsilon
+        self.config = config
 
-    def tensors(self) -> Layer:
+    def tensors(self) -> Layer | mamba2.Layer2:
         """Parameters as the layer function takes them."""
         both: Any = self.mixer.submodule
-        return Layer(
-            self.norm.weight, both.mamba_fwd.in_proj.weight, both.mamba_fwd.out_proj.weight,
-            both.mamba_fwd.tensors(), both.mamba_rev.tensors(), self.epsilon,
-        )  # fmt: skip
+        ahead, back = both.mamba_fwd, both.mamba_rev
+        shared = (self.norm.weight, ahead.in_proj.weight, ahead.out_proj.weight)
+        epsilon = self.config.norm_epsilon
+        if self.config.mixer == "mamba2":
+            groups = self.config.mixer_groups
+            return mamba2.Layer2(*shared, ahead.tensors(), back.tensors(), groups, epsilon)
+        return Layer(*shared, ahead.tensors(), back.tensors(), epsilon)
 
 
 class Backbone(nn.Module):
@@ -134,13 +139,26 @@ class Backbone(nn.Module):
         """Whether the halves lie exchanged after an odd number of layers (see :mod:`.layers`)."""
         return bool(self.config.fused_add_norm)
 
-    def layer_tensors(self) -> tuple[Layer, ...]:
+    def layer_tensors(self) -> tuple[Any, ...]:
         """The layers, every second one conjugated where the original exchanges the halves."""
         found = []
+        block: Any
         for i, block in enumerate(self.layers):
-            layer: Layer = block.tensors()
+            layer = block.tensors()
             found.append(layer.conjugated() if self.exchanges and i % 2 == 0 else layer)
         return tuple(found)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch modes; what is prepared goes, as writes to ``.data`` leave no trace to see."""
+        self.prepared = paths.Prepared()
+        return super().train(mode)
+
+    def _run(self, x: Tensor, kept: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        dtype = DTYPES[self.compute_dtype]
+        if self.config.mixer == "mamba2":
+            with forced_precision(x.device.type):
+                return mamba2.run_layers(x, self.layer_tensors(), dtype, kept)
+        return paths.run(self, x, dtype, kept)
 
     def strands(self, x: Tensor, layers: int) -> Tensor:
         """Two strands, each in its own frame, (2 b, l, d) → the original's layout, (b, l, 2 d).
@@ -159,7 +177,7 @@ class Backbone(nn.Module):
         reverse = complement[input_ids].flip(1)
         x = self.word_embeddings(torch.cat([input_ids, reverse])).float()
         kept: list[Tensor] | None = [x] if keep_all else None
-        last, residual = paths.run(self, x, DTYPES[self.compute_dtype], kept)
+        last, residual = self._run(x, kept)
         count = len(self.layers)
         mirrored = self.exchanges and count % 2 == 1
         weight = self.norm_f.weight.flip(0) if mirrored else self.norm_f.weight
@@ -177,7 +195,7 @@ class PlantCaduceusPreTrainedModel(PreTrainedModel):  # type: ignore[misc] # unt
     _no_split_modules = ["Block"]  # noqa: RUF012 # the name and kind the base class reads
 
     @classmethod
-    def from_pretrained(cls, name: Any, *_: Any, dtype: Any = "fp32", **options: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, name: Any, *_: Any, dtype: Any = "fp32", **options: Any) -> Self:
         """A checkpoint from a folder or the hub, in eval mode.
 
         Weights are read by :mod:`featurestore.embedders.checkpoint`, not by ``transformers``, some
@@ -252,6 +270,8 @@ class PlantCaduceusPreTrainedModel(PreTrainedModel):  # type: ignore[misc] # unt
         std = cfg.initializer_cfg.get("initializer_range", 0.02)
         if isinstance(module, nn.Embedding):
             module.weight.normal_(std=std)
+        if isinstance(module, mamba2.Mamba2Direction):
+            module.initialise(cfg)
         if isinstance(module, MambaDirection):
             low, high = math.log(cfg.ssm_cfg["dt_min"]), math.log(cfg.ssm_cfg["dt_max"])
             step = torch.exp(torch.rand(cfg.d_inner) * (high - low) + low)
@@ -311,7 +331,9 @@ class PlantCaduceusForMaskedLM(PlantCaduceusPreTrainedModel):
         """Logits (…, vocabulary) of hidden states (…, 2 d) in the original's layout."""
         forward, reverse = hidden.float().chunk(2, dim=-1)
         weight, complement = self.lm_head.lm_head.weight, self.backbone.complement
-        return F.linear(forward, weight) + F.linear(reverse.flip(-1), weight[complement])
+        # Both strands in their own frame, so that exchanging them changes not even the rounding.
+        other = F.linear(reverse.flip(-2, -1), weight).flip(-2)
+        return F.linear(forward, weight) + other[..., complement]
 
     def forward(
         self,

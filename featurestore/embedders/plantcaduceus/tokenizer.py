@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from featurestore.embedders.checkpoint import find_checkpoint
+from featurestore.embedders.checkpoint import find_checkpoint, read_json
 from featurestore.errors import InputError
 from featurestore.sequence.iupac import LETTERS
 
@@ -55,7 +54,8 @@ class PlantCaduceusTokenizer(PreTrainedTokenizerFast):  # type: ignore[misc] # u
         keys = ("revision", "cache_dir", "token", "local_files_only")
         folder = find_checkpoint(str(name), **{k: options[k] for k in keys if k in options}).folder
         if (path := folder / "tokenizer.json").is_file():
-            found = json.loads(path.read_text())["model"]["vocab"]
+            body = read_json(path).get("model")
+            found = body.get("vocab") if isinstance(body, dict) else None
             if found != VOCABULARY:
                 raise InputError(
                     f"{path}: vocabulary {found}; a PlantCaduceus checkpoint has {VOCABULARY}"
