@@ -33,7 +33,7 @@ CHANNELS: Final[Mapping[str, int | None]] = {
 }
 """Channels of ``embedding`` by what is stored; None: no such array."""
 
-SET_OF_CODE: Final = ((ONE_HOT > 0) @ (1 << np.arange(4))).astype(np.int32)
+SET_OF_CODE: Final = ((ONE_HOT > 0) @ (1 << np.arange(4))).astype(np.uint8)
 """IUPAC code → set of bases, four bits."""
 
 DTYPES: Final = ("fp32", "bf16")
@@ -131,7 +131,11 @@ class A2ZEmbedder:
             ) from error
         if torch.cuda.is_available():
             return "cuda: torch"
-        return "cpu: convolution by word tables, LSTM by torch"
+        from featurestore.embedders.plantcaduceus.native.library import absence, kernels
+
+        if (library := kernels()) is not None:
+            return f"cpu: compiled kernels ({library.words})"
+        return f"cpu: look-up tables and torch, no compiled kernels ({absence()})"
 
     def load(self, device: str | None) -> None:
         """Load the weights.

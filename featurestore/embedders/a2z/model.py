@@ -1,9 +1,9 @@
 """a2z as a torch module: loaded from Keras or safetensors, trained or run.
 
-Module form: ``conv``, ``lstm``, ``dense``, ``output``. With gradients off, on a processor, the
-convolution of one-hot windows goes by :mod:`.word_tables`; in every other case by torch's own layers,
-the form that the other is tested against. The LSTM is ``torch.nn.LSTM`` in both: oneDNN runs it at
-four fifths of the processor's peak.
+Module form: ``conv``, ``lstm``, ``dense``, ``output``. With gradients off, on a processor, one-hot
+windows go through the compiled kernels (:mod:`.kernels`), or, where nothing can be compiled, through
+:mod:`.word_tables` and ``torch.nn.LSTM``. In every other case they go through torch's own layers, the
+form that the others are tested against.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from featurestore.embedders.a2z.architecture import (
     WINDOW,
 )
 from featurestore.embedders.a2z.keras_file import read_keras
+from featurestore.embedders.a2z.kernels import CompiledState, compiled_state
 from featurestore.embedders.a2z.published import find_weights
-from featurestore.embedders.a2z.word_tables import WordTables, as_sets, fractions
+from featurestore.embedders.a2z.word_tables import LookUpState, WordTables, fractions
 from featurestore.embedders.checkpoint import read_tensors
 from featurestore.errors import InputError
 
@@ -60,7 +61,7 @@ class A2Z(nn.Module):
         self.output = nn.Linear(EMBEDDING, 1)
         self.compute_dtype = "fp32"
         self.register_buffer("fractions", fractions(), persistent=False)
-        self._tables: tuple[Any, WordTables] | None = None
+        self._prepared: tuple[Any, LookUpState | CompiledState] | None = None
         for name, parameter in self.lstm.named_parameters():
             if name.startswith("bias_hh"):  # Keras has one bias; a second would train twice as fast
                 nn.init.zeros_(parameter).requires_grad_(False)
@@ -165,19 +166,18 @@ class A2Z(nn.Module):
         self._check(x)
         if not self._looks_up(x.device):
             return self.plain_state(x)
-        sets, exact = as_sets(x, self.table)
-        if not bool(exact.any()):
-            return self.plain_state(x)
-        pooled = self._word_tables().pooled(sets)
-        if not bool(exact.all()):  # by window, so that no window's value depends on another's
-            pooled = torch.where(exact[:, None], pooled, self.plain_pooled(x))
-        return self._recur(pooled)
+        fast = self._fast()
+        sets, exact = fast.sets(x)
+        if bool(exact.all()):
+            return fast.state(sets)
+        # by window, so that no window's value depends on another's
+        return torch.where(exact[:, None], fast.state(sets), self.plain_state(x))
 
     def state_of_sets(self, sets: Tensor) -> Tensor:
-        """The same of sets of bases (:mod:`.word_tables`), int32, shape (n, 600)."""
+        """The same of sets of bases (:mod:`.word_tables`), uint8, shape (n, 600)."""
         if not self._looks_up(sets.device):
             return self.plain_state(self.table[sets.long()])
-        return self._recur(self._word_tables().pooled(sets))
+        return self._fast().state(sets)
 
     def _looks_up(self, device: torch.device) -> bool:
         """Whether the convolution goes by tables: on a processor, where nothing is trained."""
@@ -220,14 +220,23 @@ class A2Z(nn.Module):
         state: Tensor = last.to(pooled.dtype).transpose(0, 1).reshape(n, STATE)
         return state
 
-    def _word_tables(self) -> WordTables:
-        """Tables of the convolution, made anew when its parameters were written to or replaced."""
-        weight, bias = self.conv.weight, self.conv.bias
-        assert bias is not None  # noqa: S101 # Conv1d is made with one above
-        key = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in (weight, bias))
-        if self._tables is None or self._tables[0] != key:
-            self._tables = key, WordTables(weight, bias)
-        return self._tables[1]
+    def _fast(self) -> LookUpState | CompiledState:
+        """The form without gradients, made anew when a parameter was written to or replaced."""
+        parameters = [*self.conv.parameters(), *self.lstm.parameters()]
+        key = (
+            self.compute_dtype,
+            *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters),
+        )
+        if self._prepared is None or self._prepared[0] != key:
+            weight, bias = self.conv.weight, self.conv.bias
+            assert bias is not None  # noqa: S101 # Conv1d is made with one above
+            tables = WordTables(weight, bias)
+            made = compiled_state(tables, self.lstm, self.compute_dtype)
+            self._prepared = key, made or LookUpState(tables, self.table, self._recur)
+        return self._prepared[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_prepared": None}  # loaded code cannot be copied
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 3 or tuple(x.shape[1:]) != (WINDOW, BASES):

@@ -10,6 +10,7 @@ pool, with which they commute exactly. On a 2-core Zen 5: 0.1 ms of CPU a window
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -42,13 +43,13 @@ def as_sets(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    int32 tensor, shape (n, window), and bool tensor, shape (n,)
+    uint8 tensor, shape (n, window), and bool tensor, shape (n,)
     """
     present = x > 0
     a, c, g, t = present.to(torch.int32).unbind(-1)
     sets = a | c << 1 | g << 2 | t << 3
     exact = (F.embedding(sets, table) == x).flatten(1).all(1)
-    return sets, exact
+    return sets.to(torch.uint8), exact
 
 
 class WordTables:
@@ -71,34 +72,60 @@ class WordTables:
             tables.append(rows)
             starts.append(start)
             start += len(rows)
-        self._rows = torch.cat(tables).float()
+        self.rows = torch.cat(tables).float()
         self._starts = torch.tensor(starts, dtype=torch.int32)
-        self._bias = bias.detach().clone()
+        self.bias = bias.detach().clone()
 
     def pooled(self, sets: Tensor) -> Tensor:
         """ReLU of the convolution, its maximum in each pool.
 
         Parameters
         ----------
-        sets : int32 tensor, shape (n, 600)
+        sets : uint8 tensor, shape (n, 600)
 
         Returns
         -------
         tensor, shape (44, n, filters): steps first, as the LSTM reads them
         """
         rows = self._row_numbers(sets)
-        most = F.embedding_bag(rows[0], self._rows, mode="sum")
+        most = F.embedding_bag(rows[0], self.rows, mode="sum")
         for later in rows[1:]:
-            torch.maximum(most, F.embedding_bag(later, self._rows, mode="sum"), out=most)
-        return most.add_(self._bias).relu_().view(STEPS, len(sets), -1)
+            torch.maximum(most, F.embedding_bag(later, self.rows, mode="sum"), out=most)
+        return most.add_(self.bias).relu_().view(STEPS, len(sets), len(self.bias))
 
     def _row_numbers(self, sets: Tensor) -> Tensor:
         """Rows to add, shape (13, 44 n, 9): place in the pool, pool and window, word."""
         n = len(sets)
-        place = sets.t().contiguous()
+        place = sets.t().int().contiguous()
         two = place[:-1] << 4 | place[1:]
         three = two[:-1] << 4 | place[2:]
         words = [three[WORD * i : WORD * i + POSITIONS] for i in range(WORDS - 1)]
         words.append(two[WORD * (WORDS - 1) : WORD * (WORDS - 1) + POSITIONS])
         rows = torch.stack(words, dim=-1) + self._starts
         return rows.view(STEPS, POOL, n, WORDS).transpose(0, 1).reshape(POOL, STEPS * n, WORDS)
+
+
+class LookUpState:
+    """States by these tables and torch's LSTM, where no kernels can be had.
+
+    Parameters
+    ----------
+    tables : WordTables
+    table : tensor, shape (16, 4)
+        :func:`fractions`.
+    recur : called with pooled filters, shape (44, n, filters)
+        Gives states, shape (n, 640).
+    """
+
+    def __init__(
+        self, tables: WordTables, table: Tensor, recur: Callable[[Tensor], Tensor]
+    ) -> None:
+        self._tables, self._table, self._recur = tables, table, recur
+
+    def sets(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :func:`as_sets`."""
+        return as_sets(x, self._table)
+
+    def state(self, sets: Tensor) -> Tensor:
+        """States, shape (n, 640), of uint8 sets of bases, shape (n, 600)."""
+        return self._recur(self._tables.pooled(sets))

@@ -18,7 +18,10 @@ import zarr
 
 from featurestore.embedders.a2z import A2Z, A2ZEmbedder
 from featurestore.embedders.a2z.keras_file import read_keras
+from featurestore.embedders.a2z.kernels import CompiledState
 from featurestore.embedders.a2z.published import PUBLISHED, file_md5
+from featurestore.embedders.a2z.word_tables import LookUpState, WordTables
+from featurestore.embedders.plantcaduceus.native.library import absence, kernels
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError, InputFileNotFoundError, UnknownNameError
 from featurestore.sample import write_sample
@@ -133,21 +136,69 @@ def test_numbers_of_the_definition(model, truth, x):
     assert found[1].shape == (12, 1)
 
 
+@pytest.fixture(params=["compiled", "look-up"])
+def form(request, monkeypatch) -> type:
+    """Which of the forms without gradients runs."""
+    if request.param == "look-up":
+        monkeypatch.setenv("MERISTEM_KERNELS", "off")
+        return LookUpState
+    if kernels() is None:
+        pytest.skip(f"no compiled kernels here: {absence()}")
+    return CompiledState
+
+
+@pytest.fixture
+def fast(form, keras) -> A2Z:
+    model = A2Z.from_keras(keras)
+    with torch.no_grad():
+        assert type(model._fast()) is form
+    return model
+
+
+def test_every_form_has_the_numbers_of_the_definition(fast, truth, x):
+    with torch.no_grad():
+        np.testing.assert_allclose(fast.state(x), truth[0], rtol=0, atol=3e-6)
+        np.testing.assert_allclose(fast(x)[0], truth[1], rtol=0, atol=5e-6)
+
+
 def test_look_up_is_the_convolution(model, x):
     with torch.no_grad():
-        sets = torch.from_numpy((x.numpy() > 0) @ np.array([1, 2, 4, 8])).int()
-        found, plain = model._word_tables().pooled(sets), model.plain_pooled(x)
-    np.testing.assert_allclose(found, plain, rtol=0, atol=2e-6)
+        sets = torch.from_numpy((x.numpy() > 0) @ np.array([1, 2, 4, 8])).byte()
+        found = WordTables(model.conv.weight, model.conv.bias).pooled(sets)
+        np.testing.assert_allclose(found, model.plain_pooled(x), rtol=0, atol=2e-6)
 
 
-def test_inputs_that_are_no_one_hot(model, weights, x):
+def test_sets_are_read_off_a_one_hot(fast, x):
+    table = fast.table.numpy()
+    with torch.no_grad():
+        sets, exact = fast._fast().sets(x)
+        assert exact.all()
+        assert np.array_equal(table[sets.numpy()], x.numpy())
+        odd = x[:8].clone()
+        for row, value in enumerate((0.3, -1.0, 2.0, torch.nan, torch.inf, 1 - 2**-24, 2**-149)):
+            odd[row, 300, 3] = value
+        assert fast._fast().sets(odd)[1].tolist() == [False] * 7 + [True]
+        assert not fast(odd)[0][3].isfinite().any()
+
+
+def test_large_and_extreme_numbers_stay_within_the_functions(weights, tmp_path, form, x):
+    loud = {k: v * (60 if "kernel" in k and "conv" not in k else 1) for k, v in weights.items()}
+    fast = A2Z.from_keras(a2z_keras.write(tmp_path / "loud.h5", loud))
+    with torch.no_grad():
+        state = fast.state(x[:2])
+        assert type(fast._fast()) is form
+    assert state.isfinite().all()
+    assert state.abs().max() <= 1
+
+
+def test_inputs_that_are_no_one_hot(fast, weights, x):
     soft = x.clone()
     soft[3] = torch.softmax(torch.randn(600, 4, generator=torch.Generator().manual_seed(0)), -1)
     soft[5, 100:140] = 0  # unknown letters are zeros in a2z
     expected = a2z(soft[[3, 5]].numpy(), weights)[1]
-    embedding, _ = run(model, soft)
+    embedding, _ = run(fast, soft)
     np.testing.assert_allclose(embedding[[3, 5]], expected, rtol=0, atol=1e-5)
-    assert np.array_equal(np.delete(embedding, [3, 5], 0), np.delete(run(model, x)[0], [3, 5], 0))
+    assert np.array_equal(np.delete(embedding, [3, 5], 0), np.delete(run(fast, x)[0], [3, 5], 0))
 
 
 def test_the_embedding_is_an_affine_image_of_the_state(model, x):
@@ -158,17 +209,27 @@ def test_the_embedding_is_an_affine_image_of_the_state(model, x):
     np.testing.assert_allclose(state @ weight.T + offset, run(model, x)[0], rtol=0, atol=1e-6)
 
 
-def test_a_window_does_not_depend_on_its_neighbours(model, x):
-    whole, _ = run(model, x)
+def test_a_window_does_not_depend_on_its_neighbours(fast, form, x):
+    whole, _ = run(fast, x)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
-    assert np.array_equal(run(model, x[order])[0], whole[order])
-    assert np.array_equal(run(model, x)[0], whole)
+    assert np.array_equal(run(fast, x[order])[0], whole[order])
+    assert np.array_equal(run(fast, x)[0], whole)
     other = x.clone()
     other[1:] = x[7]
-    assert np.array_equal(run(model, other)[0][0], whole[0])
-    for n in (1, 5, 11):
-        np.testing.assert_allclose(run(model, x[:n])[0], whole[:n], rtol=0, atol=5e-6)
-    assert run(model, x[:0])[0].shape == (0, 925)
+    assert np.array_equal(run(fast, other)[0][0], whole[0])
+    with torch.no_grad():
+        states = fast.state(x)
+        for n in (1, 5, 11):
+            if form is CompiledState:  # whatever the number of windows, and of threads
+                torch.set_num_threads(3)
+                assert torch.equal(fast.state(x[:n]), states[:n])
+                torch.set_num_threads(1)
+            np.testing.assert_allclose(run(fast, x[:n])[0], whole[:n], rtol=0, atol=5e-6)
+    assert run(fast, x[:0])[0].shape == (0, 925)
+
+
+def test_a_model_can_be_copied(model, x):
+    assert np.array_equal(run(copy.deepcopy(model), x)[0], run(model, x)[0])
 
 
 def test_it_trains_and_the_tables_follow(keras, x):
@@ -221,7 +282,7 @@ def test_safetensors_of_another_model(model, tmp_path):
         A2Z.from_safetensors(path)
 
 
-def test_bfloat16_is_near_and_asked_for(keras, model, x):
+def test_bfloat16_is_near_and_asked_for(form, keras, model, x):
     low = A2Z.from_keras(keras, dtype="bf16")
     difference = np.abs(run(low, x)[0] - run(model, x)[0])
     assert 1e-5 < difference.mean() < 0.01
