@@ -62,11 +62,11 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 def project(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """``x weightᵀ`` in a dtype, as float32; shape (s, l, d) → (s, l, c).
 
-    CPU libraries may round a row by its place in the product and in memory, so each sequence has
-    its own there, and its numbers do not depend on what stands beside it.
+    CPU libraries may round a row by its place in the product and in memory, so outside of training
+    each sequence has its own there, and its numbers do not depend on what stands beside it.
     """
     x, weight = x.to(dtype), weight.to(dtype)
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not torch.is_grad_enabled():
         return torch.stack([F.linear(one.clone(), weight) for one in x]).float()
     return F.linear(x, weight).float()
 
@@ -103,9 +103,10 @@ def run_layers(
 ) -> tuple[Tensor, Tensor]:
     """All layers in plain torch.
 
-    On a CPU the two halves of the sequences, which hold the two strands, run apart. Vectorised
-    functions round by an element's place among the others; apart, each strand has the same place
-    whichever half it is in, so the reverse complement gives the same numbers to the last bit.
+    Without gradients on a CPU, the two halves of the sequences, which hold the two strands, run
+    apart. Vectorised functions round by an element's place among the others; apart, each strand has
+    the same place whichever half it is in, so the reverse complement gives the same numbers to the
+    last bit.
 
     Parameters
     ----------
@@ -118,7 +119,8 @@ def run_layers(
     -------
     output of the last layer, and the residual without it; both (s, l, d) float32
     """
-    if x.device.type == "cpu" and len(x) > 1 and len(x) % 2 == 0:
+    apart = x.device.type == "cpu" and not torch.is_grad_enabled()
+    if apart and len(x) > 1 and len(x) % 2 == 0:
         kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         halves = [
             _run(half.clone(), layers, dtype, None if keep is None else into)

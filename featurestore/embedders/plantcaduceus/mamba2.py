@@ -204,9 +204,9 @@ def run_layers(
 ) -> tuple[Tensor, Tensor]:
     """All layers; see :func:`.layers.run_layers`.
 
-    On a CPU one sequence at a time, for the reason given in :func:`.layers.project`.
+    Without gradients on a CPU one sequence at a time, for the reasons given there.
     """
-    if x.device.type == "cpu" and len(x) > 1:
+    if x.device.type == "cpu" and not torch.is_grad_enabled() and len(x) > 1:
         kept: list[list[Tensor]] = [[] for _ in x]
         each = [
             run_layers(one[None].clone(), layers, dtype, into)

@@ -81,6 +81,15 @@ def scan_input(
     ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small products over several threads of a busy machine wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # The mixer
 
 

@@ -70,6 +70,15 @@ def run(model: PlantCaduceusForMaskedLM, ids: torch.Tensor) -> Any:
         return model(ids, output_hidden_states=True)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small products over several threads of a busy machine wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def fixture() -> Path:
     if not FIXTURE.is_dir():
@@ -771,16 +780,16 @@ def test_predictions_tell_the_order_of_the_halves():
     config = PlantCaduceusConfig(d_model=16, n_layer=2, ssm_cfg={"d_state": 4})
     model = PlantCaduceusForMaskedLM(config).train()
     # A periodic sequence: what stands at a place follows from its neighbours.
-    text = torch.tensor([3, 4, 4, 5, 3, 6, 5] * 10)
+    text = torch.tensor([3, 4, 4, 5, 3, 6, 5] * 4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for step in range(40):
-        ids = text.roll(step)[None].repeat(2, 1)
+    for step in range(60):
+        ids = text.roll(step)[None].repeat(4, 1)
         hidden = torch.rand(ids.shape, generator=torch.manual_seed(step)) < 0.15
         optimizer.zero_grad()
         model(ids.masked_fill(hidden, 1), labels=ids.masked_fill(~hidden, -100)).loss.backward()
         optimizer.step()
     model.eval()
     before = run(model, text[None]).logits
-    found = compare_strand_orders(model, text, range(20, 40))
+    found = compare_strand_orders(model, text, range(7, 21))
     assert found["exchanged"] < 0.7 < found["in place"]
     assert torch.equal(run(model, text[None]).logits, before)
