@@ -199,17 +199,28 @@ def resolve(store: Any, species: Sequence[str], text: str) -> Features:
     usable, reason = _usable(store, species, terms)
     told = {str(term): _contamination(store, species, term) for term in terms}
     notes = tuple(
-        dict.fromkeys(n for one in species for t in terms for n in _absent(store, one, t))
+        dict.fromkeys(n for one in species for t in terms for n in _remarks(store, one, t))
     )
     return Features("+".join(map(str, terms)), sources, usable, reason, told, notes)
 
 
-def _absent(store: Any, species: str, term: Term) -> list[str]:
-    """Genes without a region are learned from all the same, and that they lack it can be learned."""
+def _remarks(store: Any, species: str, term: Term) -> list[str]:
+    """What the reader of a score is to know of its features.
+
+    Genes without a region are learned from all the same, and that they lack it can be learned; a
+    model may have seen the species it is scored on.
+    """
     lacking = store.absent_regions(species, term.group)
+    attrs = store.embedder_attrs(species, term.group)
+    unsaid = []
+    if attrs.get("digest") and not attrs.get("pretraining_species"):
+        unsaid = [
+            f"{term.group}: its settings do not state the species that {attrs.get('checkpoint')} was "
+            "pre-trained on, so whether it has seen the scored ones is not known"
+        ]
     told = ", ".join(f"{count:,} genes lack {region}" for region, count in lacking.items())
     what = "it reads zeros, so that a region is missing is itself a feature"
-    return [f"{species}: {told}; {what}"] if lacking else []
+    return [*unsaid, *([f"{species}: {told}; {what}"] if lacking else [])]
 
 
 def check_kinds(features: Features, info: LearnerInfo, store: Any, species: Sequence[str]) -> None:

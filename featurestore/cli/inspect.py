@@ -102,7 +102,8 @@ def info(store: Path, as_json: bool) -> None:
         for note in one["notes"]:
             click.echo(f"  {note}")
         for embedder, attrs in one["embedders"].items():
-            seen = ", ".join(attrs["pretraining_species"]) or "none"
+            unknown = "not stated" if attrs.get("digest") else "none"
+            seen = ", ".join(attrs["pretraining_species"]) or unknown
             click.echo(
                 f"  {embedder}: {attrs['type']} {attrs.get('checkpoint', '')} (pre-trained on: {seen})"
             )
