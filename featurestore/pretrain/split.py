@@ -18,7 +18,9 @@ WORD: Final = 24
 """bp: a word this long that two sequences share, on either strand, is no accident in 10⁹ bases
 (4²⁴ ≈ 3 × 10¹⁴)."""
 
-_PIECE: Final = 1 << 22
+_PIECE: Final = 1 << 18
+_TABLE_BITS: Final = 26
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -129,19 +131,32 @@ def words(code: NDArray[np.uint8]) -> NDArray[np.int64]:
     -------
     int64 array, shape (length - WORD + 1,); −1 where the word holds a base other than A C G T
     """
-    count = max(len(code) - WORD + 1, 0)
-    forward, reverse = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    bad = np.zeros(count, bool)
-    unknown, base = code >= N, (code & 3).astype(np.int64)
-    for i in range(WORD if count else 0):
-        here = base[i : i + count]
-        bad |= unknown[i : i + count]
-        forward <<= 2
-        forward |= here
-        reverse |= (3 - here) << (2 * i)
+    if len(code) < WORD:
+        return np.zeros(0, np.int64)
+    base = (code & 3).astype(np.int64)
+    one = (base, 3 - base, code >= N)
+    two = _longer(one, one, 1, 1)
+    four = _longer(two, two, 2, 2)
+    eight = _longer(four, four, 4, 4)
+    sixteen = _longer(eight, eight, 8, 8)
+    forward, reverse, bad = _longer(sixteen, eight, 16, 8)
     result = np.minimum(forward, reverse)
     result[bad] = -1
     return result
+
+
+_Words = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
+
+
+def _longer(first: _Words, second: _Words, size: int, more: int) -> _Words:
+    """Words of ``size`` bases, each joined with the one of ``more`` bases that follows it."""
+    forward, reverse, bad = second[0][size:], second[1][size:], second[2][size:]
+    count = len(forward)
+    return (
+        (first[0][:count] << (2 * more)) | forward,
+        first[1][:count] | (reverse << (2 * size)),
+        first[2][:count] | bad,
+    )
 
 
 def _pieces(corpus: Corpus) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -161,11 +176,21 @@ def _without_words(corpus: Corpus, taken: NDArray[np.int64]) -> tuple[Corpus, in
     if not len(taken):
         return corpus, 0
     code = corpus.code.copy()
+    # A look into a table of hashes spares nearly all words the search.
+    marked = np.zeros(1 << _TABLE_BITS, bool)
+    marked[_hash(taken)] = True
     for at, piece in _pieces(corpus):
         here = words(piece)
-        place = np.searchsorted(taken, here).clip(max=len(taken) - 1)
+        maybe = np.flatnonzero(marked[_hash(here)])
+        place = np.searchsorted(taken, here[maybe]).clip(max=len(taken) - 1)
         # A word across two records may be blanked too: harmless, and rare.
-        starts = at + np.flatnonzero(taken[place] == here)
+        starts = at + maybe[taken[place] == here[maybe]]
         for shift in range(WORD):
             code[starts + shift] = N
     return replace(corpus, code=code), int((code != corpus.code).sum())
+
+
+def _hash(word: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The top bits of a product with an odd number (Fibonacci hashing)."""
+    hashed: NDArray[np.uint64] = (word.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - _TABLE_BITS)
+    return hashed

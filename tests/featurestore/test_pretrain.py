@@ -503,3 +503,18 @@ def test_presets_are_settings_and_say_what_they_are():
     assert Settings.from_dict(json.loads(json.dumps(PRESETS["nano"].as_dict()))) == PRESETS["nano"]
     assert preset("tiny", batch=3, seed=None).batch == 3
     assert train.CURVE[0] == "step"
+
+
+def test_words_are_numbered_as_by_hand():
+    from featurestore.pretrain.split import words
+
+    rng = np.random.default_rng(8)
+    text = "".join(rng.choice(list("ACGT"), 70)) + "N" + "".join(rng.choice(list("ACGT"), 30))
+    number = {c: str(i) for i, c in enumerate("ACGT")}
+    want = []
+    for at in range(len(text) - WORD + 1):
+        word = text[at : at + WORD]
+        pair = [word, reverse_complement(word)]
+        want.append(-1 if "N" in word else min(int("".join(number[c] for c in w), 4) for w in pair))
+    assert words(encode(text)).tolist() == want
+    assert words(encode("ACGT")).tolist() == []
