@@ -20,7 +20,7 @@ from featurestore.embedders.plantcaduceus.layers import project, rms_norm
 if TYPE_CHECKING:
     from featurestore.embedders.plantcaduceus.configuration import PlantCaduceusConfig
 
-CHUNK: Final = 128
+CHUNK: Final = 64
 """Positions of one set of matrix products; costs grow with it, the number of products falls."""
 
 GATE_EPSILON: Final = 1e-5
@@ -58,25 +58,30 @@ def scan_by_steps(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: 
 
 def scan_in_chunks(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """The same numbers by matrix products, a chunk at a time; differentiable as it stands."""
-    share = x.shape[2] // b.shape[2]
-    state = x.new_zeros(x.shape[0], x.shape[2], b.shape[3], x.shape[3])
+    sequences, length, heads, size = x.shape
+    groups, states = b.shape[2:]
+    share = (sequences, -1, groups, heads // groups)  # of positions, heads by group
+    state = x.new_zeros(sequences, groups, states, heads // groups * size)
     rows = []
-    for start in range(0, x.shape[1], CHUNK):
+    for start in range(0, length, CHUNK):
         here = slice(start, start + CHUNK)
-        # (s, heads, q, …): what one chunk needs, heads in front of positions
-        u = (delta[:, here, :, None] * x[:, here]).transpose(1, 2)
-        bs, cs = (v[:, here].transpose(1, 2).repeat_interleave(share, dim=1) for v in (b, c))
+        bs, cs = b[:, here].transpose(1, 2), c[:, here].transpose(1, 2)  # (s, g, q, n)
         # The sum of exponents grows with the chunk while differences of it may be tiny.
-        total = (delta[:, here].double() * a.double()).cumsum(1).transpose(1, 2)
-        within = (total[..., :, None] - total[..., None, :]).to(x.dtype)
+        total = (delta[:, here].double() * a.double()).cumsum(1)
+        within = total.reshape(share).permute(0, 2, 3, 1)  # (s, g, h / g, q)
+        within = (within[..., :, None] - within[..., None, :]).to(x.dtype)
         future = torch.ones(within.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
         weight = torch.exp(within.masked_fill(future, -torch.inf))
-        since, left = total.to(x.dtype), (total[..., -1:] - total).to(x.dtype)
-        y = (cs @ bs.transpose(-1, -2) * weight) @ u
-        y = y + torch.exp(since)[..., None] * (cs @ state)
-        grown = (bs * torch.exp(left)[..., None]).transpose(-1, -2) @ u
-        state = torch.exp(since[..., -1])[..., None, None] * state + grown
-        rows.append(y.transpose(1, 2))
+        weight = weight * (cs @ bs.transpose(-1, -2))[:, :, None]
+        u = (delta[:, here, :, None] * x[:, here]).reshape(*share, size)  # (s, q, g, h / g, p)
+        y = (weight @ u.permute(0, 2, 3, 1, 4)).permute(0, 3, 1, 2, 4)
+        since = torch.exp(total.to(x.dtype)).reshape(*share, 1)
+        carried = _split(cs @ state, heads // groups).transpose(1, 2)  # (s, q, g, h / g, p)
+        rows.append((y + since * carried).flatten(2, 3))
+        left = torch.exp((total[:, -1:] - total).to(x.dtype)).reshape(*share, 1)
+        grown = bs.transpose(-1, -2) @ (left * u).flatten(-2).transpose(1, 2)
+        kept = since[:, -1].expand(-1, -1, -1, size).flatten(-2)[:, :, None]
+        state = kept * state + grown
     return torch.cat(rows, dim=1) + d[:, None] * x
 
 
