@@ -1,6 +1,6 @@
 """a2z: windows per second, ours against torch's plain layers and against TensorFlow in the same run.
 
-``python -m benchmarks.perf.a2z`` alone, or as part of ``python -m benchmarks.perf``. TensorFlow is no
+``python -m benchmarks.perf.a2z`` alone, or ``python -m benchmarks.perf a2z``. TensorFlow is no
 dependency: it is taken from this Python if it can be imported there, else from the Python that
 ``MERISTEM_TF_PYTHON`` names (``python3 -m venv tf && tf/bin/pip install tensorflow-cpu==2.15.1``).
 It runs in a process of its own and is asked in turn with ours, so that both see the same machine.
@@ -74,8 +74,8 @@ def timed(action: Callable[[], object]) -> Seconds:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure_a2z(repeats: int) -> dict[str, float]:
-    """Rates and ratios of whole models, 600-bp windows → embedding and probability.
+def measure(_data: Path, repeats: int) -> dict[str, float]:
+    """Rates and ratios of whole models, 600-bp windows → embedding and probability; needs no data.
 
     A ratio is the median over rounds of two times taken one after the other. On a machine with other
     work on it the ratio of processor times is the steadier one.
@@ -145,7 +145,7 @@ def _ours(
         "ours": every(model),
         "ours, bf16": every(low),
         "ours, embedder": lambda: timed(lambda: [embedder.embed(c) for c in codes.reshape(BATCHES, BATCH, -1)]),
-        "plain torch": every(lambda part: model.heads(model.plain_state(part))),
+        "plain torch": every(model.plain_outputs),
     }  # fmt: skip
     return rounds, difference
 
@@ -171,8 +171,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.perf.a2z", description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
-    for name, value in measure_a2z(parser.parse_args().repeats).items():
-        print(f"{name:<64} {value:>10.3f}")
+    for name, value in measure(Path(), parser.parse_args().repeats).items():
+        print(f"{name:<72} {value:>10.3f}")
 
 
 if __name__ == "__main__":

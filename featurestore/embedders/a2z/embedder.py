@@ -33,6 +33,13 @@ CHANNELS: Final[Mapping[str, int | None]] = {
 }
 """Channels of ``embedding`` by what is stored; None: no such array."""
 
+VECTORS: Final[Mapping[str, str]] = {
+    "dense": "embedding: outputs of the layer dense, one vector ",
+    "state": "embedding: last LSTM states (dense = state @ state_map.T + state_offset), one vector ",
+    "probability": "one number ",
+}
+"""What is stored, in words."""
+
 SET_OF_CODE: Final = ((ONE_HOT > 0) @ (1 << np.arange(4))).astype(np.uint8)
 """IUPAC code → set of bases, four bits."""
 
@@ -97,16 +104,12 @@ class A2ZEmbedder:
             licence=licence or ("MIT" if known else "not stated"),
             rc_rule="none: the strand of the transcript, as published",
             iupac_rule="fractional one-hot: R = 1/2 A + 1/2 G … N = 1/4 each, as published",
-            pooling={
-                "dense": "925 outputs of the layer dense, one vector a window centred on the bin",
-                "state": "640 last LSTM states, one vector a window centred on the bin; "
-                "published embedding = state @ state_map.T + state_offset",
-                "probability": "one probability a window centred on the bin",
-            }[stored],
+            pooling=f"{VECTORS[stored]}a window centred on the bin; {self.model}: probability that "
+            f"{PUBLISHED[self.model].target}",
             pretraining_species=tuple(pretraining_species) or (known.species if known else ()),
             parameters={
-                "model": self.model, "stored": stored, "dtype": dtype, "batch": batch,
-                "target": f"probability that {PUBLISHED[self.model].target}",
+                "checkpoint": self.path.name, "model": self.model, "stored": stored, "dtype": dtype,
+                "batch": batch,
             },
             batch=batch,
             constants=self._map() if stored == "state" else {},
@@ -181,8 +184,7 @@ class A2ZEmbedder:
 
         sets = torch.from_numpy(SET_OF_CODE[codes]).to(self._device)
         with torch.no_grad():
-            state = self._net.state_of_sets(sets)
-            embedding, probability = self._net.heads(state)
+            state, embedding, probability = self._net.outputs_of_sets(sets)
         vectors = {"dense": embedding, "state": state}
         found: Outputs = {self.model: probability[:, 0].cpu().numpy()}
         if "embedding" in self.spec.outputs:

@@ -31,14 +31,17 @@ from featurestore.embedders.a2z.architecture import (
     WINDOW,
 )
 from featurestore.embedders.a2z.keras_file import read_keras
-from featurestore.embedders.a2z.kernels import CompiledState, compiled_state
+from featurestore.embedders.a2z.kernels import CompiledForm, compiled_form
 from featurestore.embedders.a2z.published import find_weights
-from featurestore.embedders.a2z.word_tables import LookUpState, WordTables, fractions
+from featurestore.embedders.a2z.word_tables import LookUpForm, WordTables, fractions
 from featurestore.embedders.checkpoint import read_tensors
 from featurestore.errors import InputError
 
 DTYPES: Final = ("fp32", "bf16")
 """Of the LSTM's matrix products and states; all else stays in float32."""
+
+Outputs = tuple[Tensor, Tensor, Tensor]
+"""State (n, 640), embedding (n, 925), probability (n, 1)."""
 
 DROPOUT: Final = (0.2, 0.5)
 """After the convolution and after the LSTM, in training."""
@@ -61,7 +64,7 @@ class A2Z(nn.Module):
         self.output = nn.Linear(EMBEDDING, 1)
         self.compute_dtype = "fp32"
         self.register_buffer("fractions", fractions(), persistent=False)
-        self._prepared: tuple[Any, LookUpState | CompiledState] | None = None
+        self._prepared: tuple[Any, LookUpForm | CompiledForm] | None = None
         for name, parameter in self.lstm.named_parameters():
             if name.startswith("bias_hh"):  # Keras has one bias; a second would train twice as fast
                 nn.init.zeros_(parameter).requires_grad_(False)
@@ -159,34 +162,43 @@ class A2Z(nn.Module):
         -------
         tensors, shapes (n, 925) and (n, 1)
         """
-        return self.heads(self.state(x))
+        return self.outputs(x)[1:]
 
     def state(self, x: Tensor) -> Tensor:
         """Last states of both LSTM directions, shape (n, 640): forward, then backward."""
+        return self.outputs(x)[0]
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """State, embedding and probability; see :meth:`forward`."""
         self._check(x)
         if not self._looks_up(x.device):
-            return self.plain_state(x)
-        fast = self._fast()
-        sets, exact = fast.sets(x)
+            return self.plain_outputs(x)
+        sets, exact = self._fast().sets(x)
+        found = self._fast().outputs(sets)
         if bool(exact.all()):
-            return fast.state(sets)
+            return found
         # by window, so that no window's value depends on another's
-        return torch.where(exact[:, None], fast.state(sets), self.plain_state(x))
+        state, embedding, probability = (
+            torch.where(exact[:, None], own, plain)
+            for own, plain in zip(found, self.plain_outputs(x), strict=True)
+        )
+        return state, embedding, probability
 
-    def state_of_sets(self, sets: Tensor) -> Tensor:
+    def outputs_of_sets(self, sets: Tensor) -> Outputs:
         """The same of sets of bases (:mod:`.word_tables`), uint8, shape (n, 600)."""
         if not self._looks_up(sets.device):
-            return self.plain_state(self.table[sets.long()])
-        return self._fast().state(sets)
+            return self.plain_outputs(self.table[sets.long()])
+        return self._fast().outputs(sets)
+
+    def plain_outputs(self, x: Tensor) -> Outputs:
+        """State, embedding and probability by torch's layers alone."""
+        state = self._recur(self.plain_pooled(x))
+        return state, *self.heads(state)
 
     def _looks_up(self, device: torch.device) -> bool:
         """Whether the convolution goes by tables: on a processor, where nothing is trained."""
         differentiates = torch.is_grad_enabled() or self.training
         return not differentiates and device.type == "cpu" and self.table.dtype == torch.float32
-
-    def plain_state(self, x: Tensor) -> Tensor:
-        """:meth:`state` by torch's layers alone."""
-        return self._recur(self.plain_pooled(x))
 
     def plain_pooled(self, x: Tensor) -> Tensor:
         """ReLU of the convolution, its maximum in each pool, shape (44, n, 320)."""
@@ -220,19 +232,18 @@ class A2Z(nn.Module):
         state: Tensor = last.to(pooled.dtype).transpose(0, 1).reshape(n, STATE)
         return state
 
-    def _fast(self) -> LookUpState | CompiledState:
+    def _fast(self) -> LookUpForm | CompiledForm:
         """The form without gradients, made anew when a parameter was written to or replaced."""
-        parameters = [*self.conv.parameters(), *self.lstm.parameters()]
         key = (
             self.compute_dtype,
-            *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters),
+            *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.parameters()),
         )
         if self._prepared is None or self._prepared[0] != key:
             weight, bias = self.conv.weight, self.conv.bias
             assert bias is not None  # noqa: S101 # Conv1d is made with one above
             tables = WordTables(weight, bias)
-            made = compiled_state(tables, self.lstm, self.compute_dtype)
-            self._prepared = key, made or LookUpState(tables, self.table, self._recur)
+            made = compiled_form(tables, self.state_dict(), self.compute_dtype)
+            self._prepared = key, made or LookUpForm(tables, self.table, self._recur, self.heads)
         return self._prepared[1]
 
     def __getstate__(self) -> dict[str, Any]:

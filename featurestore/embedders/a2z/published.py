@@ -87,7 +87,8 @@ def find_weights(path: str | Path, model: str = "") -> Path:
     Parameters
     ----------
     path : str or Path
-        ``.h5`` or ``.safetensors`` file, or a folder that holds one.
+        ``.h5`` or ``.safetensors`` file, or a folder that holds one; here, or in a folder that the
+        variable ``MERISTEM_CHECKPOINTS`` lists (a store records names, not paths).
     model : {"", "accessibility", "methylation"}
         Which to take where a folder holds both published files.
 
@@ -96,9 +97,14 @@ def find_weights(path: str | Path, model: str = "") -> Path:
     InputError
         If there is none, or more than one.
     """
-    place = Path(path).expanduser()
-    if not place.exists():
-        raise InputFileNotFoundError(f"{place}: not found; {DOWNLOAD}")
+    given = Path(path).expanduser()
+    listed = os.environ.get("MERISTEM_CHECKPOINTS", "")
+    places = [given, *(Path(shelf) / given for shelf in listed.split(os.pathsep) if shelf)]
+    place = next((p for p in places if p.exists()), None)
+    if place is None:
+        raise InputFileNotFoundError(
+            f"{given}: not found, here or in MERISTEM_CHECKPOINTS ({listed or 'not set'}); {DOWNLOAD}"
+        )
     if not place.is_dir():
         return place
     found = sorted(p for p in place.iterdir() if p.suffix in (".h5", ".hdf5", ".safetensors"))

@@ -105,8 +105,8 @@ class WordTables:
         return rows.view(STEPS, POOL, n, WORDS).transpose(0, 1).reshape(POOL, STEPS * n, WORDS)
 
 
-class LookUpState:
-    """States by these tables and torch's LSTM, where no kernels can be had.
+class LookUpForm:
+    """A model by these tables and torch's layers, where no kernels can be had.
 
     Parameters
     ----------
@@ -115,17 +115,24 @@ class LookUpState:
         :func:`fractions`.
     recur : called with pooled filters, shape (44, n, filters)
         Gives states, shape (n, 640).
+    heads : called with states
+        Gives embedding and probability.
     """
 
     def __init__(
-        self, tables: WordTables, table: Tensor, recur: Callable[[Tensor], Tensor]
+        self,
+        tables: WordTables,
+        table: Tensor,
+        recur: Callable[[Tensor], Tensor],
+        heads: Callable[[Tensor], tuple[Tensor, Tensor]],
     ) -> None:
-        self._tables, self._table, self._recur = tables, table, recur
+        self._tables, self._table, self._recur, self._heads = tables, table, recur, heads
 
     def sets(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :func:`as_sets`."""
         return as_sets(x, self._table)
 
-    def state(self, sets: Tensor) -> Tensor:
-        """States, shape (n, 640), of uint8 sets of bases, shape (n, 600)."""
-        return self._recur(self._tables.pooled(sets))
+    def outputs(self, sets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """State (n, 640), embedding (n, 925), probability (n, 1) of uint8 sets of bases, (n, 600)."""
+        state = self._recur(self._tables.pooled(sets))
+        return state, *self._heads(state)

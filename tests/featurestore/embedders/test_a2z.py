@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -16,11 +17,12 @@ import pytest
 import torch
 import zarr
 
+from featurestore.build.recompute import verify_values
 from featurestore.embedders.a2z import A2Z, A2ZEmbedder
 from featurestore.embedders.a2z.keras_file import read_keras
-from featurestore.embedders.a2z.kernels import CompiledState
+from featurestore.embedders.a2z.kernels import CompiledForm
 from featurestore.embedders.a2z.published import PUBLISHED, file_md5
-from featurestore.embedders.a2z.word_tables import LookUpState, WordTables
+from featurestore.embedders.a2z.word_tables import LookUpForm, WordTables
 from featurestore.embedders.plantcaduceus.native.library import absence, kernels
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError, InputFileNotFoundError, UnknownNameError
@@ -100,7 +102,7 @@ def test_keras_numbers(fixture):
     with_gradients = [t.detach().numpy() for t in model(x)]
     for embedding, probability in (run(model, x), with_gradients):
         np.testing.assert_allclose(embedding, io["e"], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(probability, io["p"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(probability, io["p"], rtol=0, atol=5e-6)
 
 
 def test_the_oracle_has_keras_numbers(fixture):
@@ -141,10 +143,10 @@ def form(request, monkeypatch) -> type:
     """Which of the forms without gradients runs."""
     if request.param == "look-up":
         monkeypatch.setenv("MERISTEM_KERNELS", "off")
-        return LookUpState
+        return LookUpForm
     if kernels() is None:
         pytest.skip(f"no compiled kernels here: {absence()}")
-    return CompiledState
+    return CompiledForm
 
 
 @pytest.fixture
@@ -206,7 +208,7 @@ def test_the_embedding_is_an_affine_image_of_the_state(model, x):
     assert weight.shape == (925, 640)
     with torch.no_grad():
         state = model.state(x)
-    np.testing.assert_allclose(state @ weight.T + offset, run(model, x)[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(state @ weight.T + offset, run(model, x)[0], rtol=0, atol=3e-6)
 
 
 def test_a_window_does_not_depend_on_its_neighbours(fast, form, x):
@@ -218,11 +220,12 @@ def test_a_window_does_not_depend_on_its_neighbours(fast, form, x):
     other[1:] = x[7]
     assert np.array_equal(run(fast, other)[0][0], whole[0])
     with torch.no_grad():
-        states = fast.state(x)
+        outputs = fast.outputs(x)
         for n in (1, 5, 11):
-            if form is CompiledState:  # whatever the number of windows, and of threads
+            if form is CompiledForm:  # whatever the number of windows, and of threads
                 torch.set_num_threads(3)
-                assert torch.equal(fast.state(x[:n]), states[:n])
+                for few, all_of_them in zip(fast.outputs(x[:n]), outputs, strict=True):
+                    assert torch.equal(few, all_of_them[:n])
                 torch.set_num_threads(1)
             np.testing.assert_allclose(run(fast, x[:n])[0], whole[:n], rtol=0, atol=5e-6)
     assert run(fast, x[:0])[0].shape == (0, 925)
@@ -638,7 +641,7 @@ def test_published_files_are_known_by_content(keras, tmp_path, monkeypatch):
         assert dict(embedder.spec.outputs) == {"embedding": 925, "methylation": 0}
         assert embedder.spec.licence == "MIT"
         assert len(embedder.spec.pretraining_species) == 10
-        assert "unmethylated" in embedder.spec.parameters["target"]
+        assert "is an unmethylated region" in embedder.spec.pooling
         with pytest.raises(InputError, match="holds the published methylation model"):
             A2ZEmbedder(str(checkpoint), model="accessibility")
 
@@ -669,7 +672,7 @@ def test_naming_the_embedder_imports_no_torch(keras):
 
 
 @pytest.mark.slow
-def test_from_a_data_set_to_a_store(keras, weights, tmp_path):
+def test_from_a_data_set_to_a_store(keras, weights, tmp_path, monkeypatch):
     write_sample(tmp_path, genes=20, lines=1)
     toml = tmp_path / "dataset.toml"
     text = toml.read_text()
@@ -698,6 +701,12 @@ def test_from_a_data_set_to_a_store(keras, weights, tmp_path):
     )
     dense = stored @ group["state_map"][:].T + group["state_offset"][:]
     np.testing.assert_allclose(dense, embedding, rtol=0, atol=5e-3)
+    assert str(keras.parent) not in json.dumps(dict(group["embedding"].attrs))
+    monkeypatch.setenv("MERISTEM_CHECKPOINTS", str(keras.parent))  # the store knows its name alone
+    result = verify_values(store, 0.1)
+    assert result.intact
+    assert not result.findings
+    assert result.recomputed > 0
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))

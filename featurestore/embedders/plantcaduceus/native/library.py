@@ -32,7 +32,7 @@ _SIGNATURES: Final = {
     "meristem_pack": (None, 2, 3),
     "meristem_lanes": (ctypes.c_int64, 0, 0),
     "meristem_has_bfloat16": (ctypes.c_int64, 0, 0),
-    "meristem_a2z": (ctypes.c_int, 7, 3),
+    "meristem_a2z": (ctypes.c_int, 12, 3),
     "meristem_a2z_sets": (None, 3, 1),
 }
 """Function → what it returns, how many arrays it takes, how many whole numbers after them."""

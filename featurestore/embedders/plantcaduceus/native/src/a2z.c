@@ -1,4 +1,4 @@
-/* a2z from bases to the last states of its LSTM, a group of windows at a time, each by one thread.
+/* a2z from bases to embedding and probability, a group of windows at a time, each by one thread.
  *
  * The convolution is looked up (see a2z/word_tables.py): a position is the sum of nine rows. A step of
  * the LSTM is one product of [input, state] with both its matrices beside each other. A window's
@@ -10,7 +10,7 @@
 
 enum {
     WINDOW = 600, FILTERS = 320, POOL = 13, STEPS = 44, UNITS = 320, GATES = 4 * UNITS,
-    BOTH = FILTERS + UNITS, WORD = 3, WORDS = 9, WORD_ROWS = 4096, TOGETHER = 5, MOST_WINDOWS = 32
+    BOTH = FILTERS + UNITS, EMBEDDING = 925, PADDED = 928, PARTS = 8, WORD = 3, WORDS = 9, WORD_ROWS = 4096, TOGETHER = 5, MOST_WINDOWS = 32
 };
 
 typedef struct {
@@ -19,7 +19,12 @@ typedef struct {
     const float *bias;   /* (FILTERS) */
     const void *ways[2]; /* packed (GATES, BOTH) */
     const float *gate_bias; /* (2, GATES), gates i f g o */
+    const float *dense;  /* PARTS of columns, each packed (PADDED, 2 UNITS / PARTS), float32 */
+    const float *dense_bias; /* (PADDED) */
+    const float *output; /* (PADDED), then the bias */
     float *state;        /* (n, 2 UNITS) */
+    float *embedding;    /* (n, EMBEDDING) */
+    float *probability;  /* (n) */
     char *scratch;
     int64_t scratch_size, count, group;
     int format;
@@ -135,6 +140,29 @@ INLINE void run_windows(const network *g, const workspace *w, int64_t first, int
     }
 }
 
+/* The two layers after the LSTM, in float32. Sums go in PARTS: a chain of 640 would round more. */
+static void run_heads(const network *g, const workspace *w, int64_t first, int64_t some) {
+    const int64_t width = 2 * UNITS / PARTS;
+    float *total = w->pooled; /* (group, PADDED); no longer needed for its own */
+    for (int64_t i = 0; i < some; i++) memcpy(total + i * PADDED, g->dense_bias, PADDED * sizeof(float));
+    for (int64_t part = 0; part < PARTS; part++) {
+        product(g->state + first * 2 * UNITS + part * width, 2 * UNITS, some, width,
+                g->dense + part * width * PADDED, PADDED, w->gates, PADDED, FLOAT32);
+        for (int64_t at = 0; at < some * PADDED; at += V) store(total + at, load(total + at) + load(w->gates + at));
+    }
+    for (int64_t i = 0; i < some; i++) {
+        vf sum = {0};
+        for (int64_t u = 0; u < EMBEDDING; u += V) {
+            const vf e = load(total + i * PADDED + u);
+            sum += e * load(g->output + u);
+            store_some(g->embedding + (first + i) * EMBEDDING + u, e,
+                       EMBEDDING - u < V ? (int)(EMBEDDING - u) : V);
+        }
+        const vf x = splat(sum_of(sum) + g->output[PADDED]);
+        g->probability[first + i] = (1.0f / (1.0f + exp2_of(x * -LOG2E)))[0];
+    }
+}
+
 static void run_group(void *job, int64_t item, int worker) {
     const network *g = job;
     const int64_t first = item * g->group;
@@ -147,16 +175,21 @@ static void run_group(void *job, int64_t item, int worker) {
         run_windows(g, &w, first, some, ROUNDED);
     else
         run_windows(g, &w, first, some, FLOAT32);
+    run_heads(g, &w, first, some);
 }
 
-/* States (n, 2 UNITS) of windows given as sets of bases. Returns 0, or 1 where memory is short. */
+/* State, embedding and probability of windows given as sets of bases. Returns 0, or 1 where memory is
+ * short. */
 int meristem_a2z(
     const uint8_t *sets, const float *table, const float *bias, const void *forward,
-    const void *backward, const float *gate_bias, float *state, int64_t n, int64_t format,
-    int64_t threads
+    const void *backward, const float *gate_bias, const float *dense, const float *dense_bias,
+    const float *output, float *state, float *embedding, float *probability, int64_t n,
+    int64_t format, int64_t threads
 ) {
     network g = {.sets = sets, .table = table, .bias = bias, .ways = {forward, backward},
-                 .gate_bias = gate_bias, .state = state, .count = n, .format = (int)format};
+                 .gate_bias = gate_bias, .dense = dense, .dense_bias = dense_bias, .output = output,
+                 .state = state, .embedding = embedding, .probability = probability, .count = n,
+                 .format = (int)format};
     if (n < 1) return 0;
     if (threads < 1) threads = 1;
     const int64_t turns = (n + threads * MOST_WINDOWS - 1) / (threads * MOST_WINDOWS);
