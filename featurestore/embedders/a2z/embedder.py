@@ -134,7 +134,7 @@ class A2ZEmbedder:
             ) from error
         if torch.cuda.is_available():
             return "cuda: torch"
-        from featurestore.embedders.plantcaduceus.native.library import absence, kernels
+        from featurestore.embedders.native.library import absence, kernels
 
         if (library := kernels()) is not None:
             return f"cpu: compiled kernels ({library.words})"

@@ -17,8 +17,7 @@ from torch.nn import functional as F  # noqa: N812 # torch's own convention
 
 from featurestore.embedders.a2z.architecture import EMBEDDING, FILTERS, SHAPES, STATE, UNITS, WINDOW
 from featurestore.embedders.a2z.word_tables import WordTables
-from featurestore.embedders.plantcaduceus.native.inference import BFLOAT16, FLOAT32, ROUNDED
-from featurestore.embedders.plantcaduceus.native.library import Library, kernels
+from featurestore.embedders.native.library import BFLOAT16, FLOAT32, ROUNDED, Library, kernels
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from featurestore.embedders.native.library import absence, kernels
 from featurestore.embedders.plantcaduceus import cuda
 from featurestore.embedders.plantcaduceus.layers import Layer, run_layers
 from featurestore.embedders.plantcaduceus.native.inference import NAMES, PackedLayers
-from featurestore.embedders.plantcaduceus.native.library import absence, kernels
 from featurestore.embedders.plantcaduceus.precision import forced_precision
 
 if TYPE_CHECKING:

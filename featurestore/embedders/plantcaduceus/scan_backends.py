@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from featurestore.embedders.plantcaduceus.native.library import kernels
+from featurestore.embedders.native.library import kernels
 from featurestore.embedders.plantcaduceus.native.scan import CompiledScan
 from featurestore.embedders.plantcaduceus.scan import scan_in_chunks
 from featurestore.embedders.plantcaduceus.scan_gradient import scan_gradient

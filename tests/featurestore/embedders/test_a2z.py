@@ -23,7 +23,7 @@ from featurestore.embedders.a2z.keras_file import read_keras
 from featurestore.embedders.a2z.kernels import CompiledForm
 from featurestore.embedders.a2z.published import PUBLISHED, file_md5
 from featurestore.embedders.a2z.word_tables import LookUpForm, WordTables
-from featurestore.embedders.plantcaduceus.native.library import absence, kernels
+from featurestore.embedders.native.library import absence, kernels
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError, InputFileNotFoundError, UnknownNameError
 from featurestore.sample import write_sample

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from featurestore.embedders.native import compiler, library
+from featurestore.embedders.native.compiler import KernelError
 from featurestore.embedders.plantcaduceus import paths
 from featurestore.embedders.plantcaduceus.configuration import COMPLEMENT_MAP, PlantCaduceusConfig
 from featurestore.embedders.plantcaduceus.layers import run_layers
 from featurestore.embedders.plantcaduceus.modeling import PlantCaduceusForMaskedLM
-from featurestore.embedders.plantcaduceus.native import compiler, library
-from featurestore.embedders.plantcaduceus.native.compiler import KernelError
 from featurestore.embedders.plantcaduceus.native.inference import PackedLayers
 from featurestore.embedders.plantcaduceus.native.scan import CompiledScan
 from featurestore.embedders.plantcaduceus.scan import scan_by_steps
@@ -330,7 +330,7 @@ def test_the_switch(kernels, monkeypatch):
 COMPILE = """
 import sys, ctypes
 from pathlib import Path
-from featurestore.embedders.plantcaduceus.native import compiler
+from featurestore.embedders.native import compiler
 compiler.SOURCES = Path(sys.argv[1])
 path = compiler.compiled(compiler.find_compiler())
 assert ctypes.CDLL(str(path)).one() == 1

@@ -9,14 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 # torch's own convention
 
+from featurestore.embedders.native.library import BFLOAT16, FLOAT32, ROUNDED, Library
 from featurestore.embedders.plantcaduceus.layers import Direction, Layer
-from featurestore.embedders.plantcaduceus.native.library import Library
 from featurestore.embedders.plantcaduceus.native.scan import MOST_STATES
-
-FLOAT32: Final = 0
-ROUNDED: Final = 1
-BFLOAT16: Final = 2
-"""Formats of the factors of matrix products, as in ``product.h``."""
 
 NAMES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Dtypes of the factors of matrix products that the kernels compute; sums are always in float32."""

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from featurestore.embedders.plantcaduceus.native.library import Library
+from featurestore.embedders.native.library import Library
 from featurestore.embedders.plantcaduceus.scan import scan_in_chunks
 from featurestore.embedders.plantcaduceus.scan_gradient import scan_gradient
 

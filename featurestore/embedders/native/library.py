@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from featurestore.embedders.plantcaduceus.native.compiler import (
+from featurestore.embedders.native.compiler import (
     Compiler,
     KernelError,
     compiled,
@@ -22,6 +22,11 @@ from featurestore.embedders.plantcaduceus.native.compiler import (
 from featurestore.errors import InputError
 
 log = logging.getLogger(__name__)
+
+FLOAT32: Final = 0
+ROUNDED: Final = 1
+BFLOAT16: Final = 2
+"""Formats of the factors of matrix products, as in ``product.h``."""
 
 SWITCH: Final = "MERISTEM_KERNELS"
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
