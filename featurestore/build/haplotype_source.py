@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.build.mapped import mapped
 from featurestore.build.reuse import DIGEST_BYTES, input_digests
 from featurestore.build.window_source import WindowSource
 from featurestore.inputs.model import HaplotypeSet
@@ -53,7 +54,7 @@ class ChangedInputs:
     def load(cls, folder: Path, name: str) -> ChangedInputs:
         """Read what :meth:`save` wrote, memory-mapped."""
         parts = ("place", "digest", "countable")
-        return cls(*(np.load(folder / f"{name}.{part}.npy", mmap_mode="r") for part in parts))
+        return cls(*(mapped(folder / f"{name}.{part}.npy") for part in parts))
 
 
 def rows_name(input_bp: int | None, *, whole_regions: bool = False) -> str:
@@ -76,7 +77,7 @@ class HaplotypeSource:
         self.source, self.folder = source, folder
         self._array: dict[str, NDArray[Any]] = {
             # As plain arrays over the mapped file: picking single numbers from a memmap is slow.
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+            name: np.asarray(mapped(folder / f"{name}.npy"))
             for name in _ARRAYS
         }
         self.gene: NDArray[np.int32] = self._array["gene"]

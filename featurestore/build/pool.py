@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.build.compute import Lookup
+from featurestore.build.mapped import ONE_PARSE
 from featurestore.build.reuse import KnownBins
 
 
@@ -76,7 +77,7 @@ def _read(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, ND
     vectors: dict[str, list[NDArray[Any]]] = {}
     for path in sorted(Path(folder).glob("[!.]*.npz")):
         try:
-            with np.load(path, allow_pickle=False) as piece:
+            with ONE_PARSE, np.load(path, allow_pickle=False) as piece:
                 read = {key: piece[key] for key in piece.files}
         except (zipfile.BadZipFile, OSError, ValueError, EOFError):
             path.unlink(missing_ok=True)  # cut short: its inputs are computed again

@@ -17,7 +17,6 @@ from featurestore.store.findings import Finding
 from featurestore.store.reader import Store, open_store
 from featurestore.store.verify import Verification, verify
 
-
 FLOOR: Final = np.float16(1e-5)
 """Differences up to this are rounding: paths of one model differ by some 1e-6 of its largest values."""
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from featurestore.build.compute import EmbeddedRange, Keep, Lookup, embed_range
 from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
+from featurestore.build.mapped import mapped
 from featurestore.build.packages import package_versions
 from featurestore.build.pool import Pool, either
 from featurestore.build.shared import known_vectors
@@ -122,7 +123,7 @@ def _relative(work: WorkArea, files: dict[Path, WrittenFile]) -> Written:
 def _genome(
     work: WorkArea, task: Task, group: GroupPlan, _device: str | None
 ) -> tuple[Written, dict[str, Any]]:
-    code = np.load(work.inputs(task.species) / "code.npy", mmap_mode="r")
+    code = mapped(work.inputs(task.species) / "code.npy")
     codec = numcodecs.Zstd(level=ZSTD_LEVEL)
     files = {}
     for chunk in range(*group.span(task.shard)):
@@ -163,7 +164,7 @@ def _sequence(
 def _expression(
     work: WorkArea, task: Task, group: GroupPlan, _device: str | None
 ) -> tuple[Written, dict[str, Any]]:
-    value = np.load(work.inputs(task.species) / "expression.npy", mmap_mode="r")
+    value = mapped(work.inputs(task.species) / "expression.npy")
     first, last = group.span(task.shard)
     path = chunk_path(work.store, f"{task.species}/expression/value", (task.shard, 0))
     written = write_block(path, np.asarray(value[first:last]), group.shard_rows, np.float32(np.nan))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.build.mapped import mapped
 from featurestore.inputs.model import Region, SpeciesData
 from featurestore.sequence.iupac import N
 from featurestore.sequence.windows import bin_count, cut_window, window_span
@@ -63,7 +64,7 @@ class WindowSource:
         self.bin_bp: int = settings["bin"]
         self.from_genome = settings["kind"] == "genome"
         # As plain arrays over the mapped files: picking single numbers from a memmap is slow.
-        self._array = {p.stem: np.asarray(np.load(p, mmap_mode="r")) for p in folder.glob("*.npy")}
+        self._array = {p.stem: np.asarray(mapped(p)) for p in folder.glob("*.npy")}
         self.region_length: NDArray[np.int32] = self._array["region_length"]
 
     @property

@@ -129,7 +129,9 @@ def pretrain(
     if (out is None) == (evaluate is None):
         raise InputError("give --out DIR to train, or --evaluate DIR to evaluate")
     if evaluate is not None:
-        found = run.evaluate_again(data, evaluate, windows=evaluation_windows or 2000)
+        found = run.evaluate_again(
+            data, evaluate, windows=evaluation_windows or 2000, threads=threads
+        )
         return _show(found, evaluate, as_json)
     assert out is not None  # noqa: S101 # one of both is given
     settings = named(preset, exclude=_excluded(exclude_families), **changes)

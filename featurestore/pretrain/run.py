@@ -72,7 +72,9 @@ def pretrain(
     return {**made, "evaluation": evaluation}
 
 
-def evaluate_again(paths: Sequence[Path], folder: Path, *, windows: int = 2000) -> dict[str, Any]:
+def evaluate_again(
+    paths: Sequence[Path], folder: Path, *, windows: int = 2000, threads: int | None = None
+) -> dict[str, Any]:
     """Evaluate the model of a folder on what its run held out, and renew its card.
 
     Raises
@@ -80,6 +82,8 @@ def evaluate_again(paths: Sequence[Path], folder: Path, *, windows: int = 2000) 
     InputError
         If the folder holds no run, or the files are not those it was trained on.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     settings = Settings.from_dict(evaluate.read_facts(folder)["settings"])
     corpus = read_corpus(paths, whole_contigs=settings.whole_contigs)
     found = evaluate.evaluate_folder(folder, corpus, most=windows)

@@ -27,6 +27,12 @@ promoter   = {{ anchor = "tss", upstream = {PROMOTER[0]}, downstream = {PROMOTER
 terminator = {{ anchor = "tts", upstream = {TERMINATOR[0]}, downstream = {TERMINATOR[1]} }}
 bin = 250                       # bp pooled into one stored vector: 6 bins a region
 
+# A genomic language model that ships with the package: fs build ... --embedder nano
+[embedders.nano]
+type = "plantcaduceus"          # docs/plantcaduceus.md
+checkpoint = "plantcaduceus-nano"   # or kuleshov-group/PlantCaduceus_l20, or a folder
+recipe = "empres"               # 512 bp around each bin, mean of the central 250, both strands
+
 {species}"""
 
 

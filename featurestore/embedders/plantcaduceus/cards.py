@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from featurestore.embedders.plantcaduceus.nano import NANO
+
 # The 16 genomes of Zhai et al. 2025 (PNAS 122, e2421738122; data set kuleshov-group/
 # Angiosperm_16_genomes). Names: github.com/eric-czech/plantcad-spectral-analysis, by a co-author,
 # data/filters/plantcad1_species.txt at commit ca92eeb, which lists them as in Phytozome (Taestivum
@@ -83,8 +85,15 @@ CARDS: Final[dict[str, ModelCard]] = _cards(
         "PlantCAD2-Small-l24-d0768": 88_238_208, "PlantCAD2-Medium-l48-d1024": 311_162_880,
         "PlantCAD2-Large-l48-d1536": 694_385_664,
     },
-)  # fmt: skip
-"""By hub id."""
+) | {
+    NANO: ModelCard(
+        "Apache-2.0",
+        # Its card says which records; the promoters of the third source name no species.
+        ("Arabidopsis thaliana", "Brassica rapa", "plants that their source does not name"),
+        540_288, 512,
+    ),
+}  # fmt: skip
+"""By hub id, and the model that ships with the package."""
 
 
 def card_of(name: str) -> ModelCard | None:
