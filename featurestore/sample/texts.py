@@ -15,7 +15,8 @@ def dataset_toml(settings: SampleSettings) -> str:
 # How it was made: truth/README.md. Replace the files by your own and keep the rest.
 # Paths are relative to this file. `fs plan dataset.toml` checks everything without building.
 
-# What `fs build` computes unless told otherwise; `fs embedders` lists what there is.
+# What `fs build` computes unless told otherwise; `fs embedders` lists what there is. A genomic
+# language model that ships with the package: fs build … --embedder plantcaduceus-nano
 embedders = ["onehot", "kmer"]
 
 # Windows, in transcript direction. TSS and TTS are boundaries between bases: upstream = 1000,
@@ -26,12 +27,6 @@ embedders = ["onehot", "kmer"]
 promoter   = {{ anchor = "tss", upstream = {PROMOTER[0]}, downstream = {PROMOTER[1]} }}
 terminator = {{ anchor = "tts", upstream = {TERMINATOR[0]}, downstream = {TERMINATOR[1]} }}
 bin = 250                       # bp pooled into one stored vector: 6 bins a region
-
-# A genomic language model that ships with the package: fs build ... --embedder nano
-[embedders.nano]
-type = "plantcaduceus"          # docs/plantcaduceus.md
-checkpoint = "plantcaduceus-nano"   # or kuleshov-group/PlantCaduceus_l20, or a folder
-recipe = "empres"               # 512 bp around each bin, mean of the central 250, both strands
 
 {species}"""
 

@@ -14,6 +14,7 @@ from featurestore.errors import InputError
 
 MASKED_TYPES: Final[Mapping[str, str]] = {
     "plantcaduceus": "featurestore.score.plantcaduceus:MaskedPlantCaduceus",
+    "plantcaduceus-nano": "featurestore.score.plantcaduceus:MaskedPlantCaduceus",
 }
 """Embedder type → the class that scores with its weights; made with the embedder."""
 

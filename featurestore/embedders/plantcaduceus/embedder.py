@@ -191,6 +191,24 @@ class PlantCaduceus:
             return {"embedding": kept.cpu().numpy()}
 
 
+class PlantCaduceusNano(PlantCaduceus):
+    """A small model of PlantCaduceus's architecture that ships with the package (see its card).
+
+    Trained by ``fs pretrain`` for 50 minutes on one core: a baseline that runs anywhere, not a
+    replacement of the published models.
+
+    Parameters
+    ----------
+    recipe, dtype, batch
+        As in :class:`PlantCaduceus`.
+    """
+
+    def __init__(
+        self, recipe: str | Mapping[str, Any] = "empres", dtype: str = "fp32", batch: int = 64
+    ) -> None:
+        super().__init__(NANO, recipe, dtype, batch)
+
+
 def _sizes(config: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[int, int]:
     kind = config.get("model_type")
     if kind != "caduceus":
