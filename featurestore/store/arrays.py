@@ -17,8 +17,8 @@ import zarr
 from numpy.typing import NDArray
 
 from featurestore.store.checked import CheckedStore
+from featurestore.store.files import StoreFiles
 from featurestore.store.shard import read_block, read_rows
-from featurestore.store.templates import chunk_path
 
 _PLAIN = [{"name": "bytes"}, {"name": "crc32c"}]
 
@@ -33,7 +33,7 @@ class StoredArray:
 
     Parameters
     ----------
-    root : Path
+    files : StoreFiles
         The store.
     path : str
         Path of the array within it.
@@ -42,7 +42,7 @@ class StoredArray:
     checked : CheckedStore
     """
 
-    root: Path
+    files: StoreFiles
     path: str
     metadata: Mapping[str, Any]
     checked: CheckedStore
@@ -108,9 +108,14 @@ class StoredArray:
         sharded = codec["name"] == "sharding_indexed"
         return int(codec["configuration"]["chunk_shape"][0]) if sharded else 1
 
+    def key(self, shard: int) -> str:
+        """Key of the file of one shard or chunk along the first axis."""
+        index = (shard, *(0,) * (len(self.shape) - 1))
+        return "/".join([self.path, "c", *map(str, index)])
+
     def file(self, shard: int) -> Path:
         """File of one shard or chunk along the first axis."""
-        return chunk_path(self.root, self.path, (shard, *(0,) * (len(self.shape) - 1)))
+        return Path(self.files.label) / self.key(shard)
 
     def read(self) -> NDArray[Any]:
         """The whole array, a new one."""
@@ -132,7 +137,6 @@ class StoredArray:
         DamagedStoreError
             If what is read is missing, short or fails its checksum.
         """
-        self.checked.check_current()
         rows = np.asarray(rows, np.int64)
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.shape[0]}")

@@ -2,73 +2,104 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from featurestore.errors import StoreError
-from featurestore.store.manifest import MANIFEST, Manifest
+from featurestore.store.files import StoreFiles
+from featurestore.store.manifest import Manifest
 from featurestore.store.shard import damaged
 
 
-class CheckedStore(LocalStore):
-    """Read-only local store whose every file is held against the manifest.
+class CheckedStore(Store):
+    """Read-only Zarr store over any :class:`StoreFiles`, every file held against the manifest.
 
-    Files read whole are compared by sha256; of files read in part (shards) the size is compared,
-    and their pieces carry checksums of their own.
+    Files read whole are compared by digest; of files read in part (shards) the size is compared,
+    and their pieces carry checksums of their own. What there is, the manifest says: listing reads
+    no folder.
     """
 
-    def __init__(self, root: Path | str, *, manifest: Manifest, read_only: bool = True) -> None:
-        super().__init__(root, read_only=True)
-        self.manifest = manifest
-        self._stamp = self._manifest_stamp()
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
 
-    def _manifest_stamp(self) -> tuple[int, int] | None:
-        try:
-            found = (Path(self.root) / MANIFEST).stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns
+    def __init__(self, files: StoreFiles, manifest: Manifest) -> None:
+        super().__init__(read_only=True)
+        self.files, self.manifest = files, manifest
+        self._is_open = True
 
-    def check_current(self) -> None:
-        """Refuse to read on from a store that a build has replaced since it was opened.
+    def __eq__(self, value: object) -> bool:
+        return (
+            isinstance(value, CheckedStore)
+            and value.files.label == self.files.label
+            and value.manifest == self.manifest
+        )
 
-        Its values would be the new store's under the old one's digest.
-        """
-        if self._manifest_stamp() != self._stamp:
-            raise StoreError(
-                f"{self.root}: a build has replaced this store since it was opened; open it again"
-            )
+    def __hash__(self) -> int:
+        return hash(self.files.label)
+
+    def __str__(self) -> str:
+        return self.files.label
 
     def with_read_only(self, read_only: bool = False) -> CheckedStore:
         """The same store; it is always read-only."""
-        return CheckedStore(self.root, manifest=self.manifest)
+        return CheckedStore(self.files, self.manifest)
 
-    def _check(
-        self, key: str, found: Buffer | None, byte_range: ByteRequest | None
-    ) -> Buffer | None:
-        self.check_current()
+    def _path(self, key: str) -> Path:
+        return Path(self.files.label) / key
+
+    def _whole(self, key: str) -> bytes:
+        data = self.files.read(key)
         expected = self.manifest.files.get(key)
-        if expected is None:
-            return found
-        path = Path(self.root) / key
-        if found is None:
-            raise damaged(path, "it is missing")
-        if byte_range is None:
-            data = found.to_bytes()
+        if expected is not None:
             if len(data) != expected.size:
-                raise damaged(path, f"it has {len(data):,} bytes where {expected.size:,} belong")
+                raise damaged(
+                    self._path(key), f"it has {len(data):,} bytes where {expected.size:,} belong"
+                )
             if hashlib.sha256(data).hexdigest() != expected.sha256:
-                raise damaged(path, "its bytes are not those that were written")
-        elif path.stat().st_size != expected.size:
-            raise damaged(
-                path, f"it has {path.stat().st_size:,} bytes where {expected.size:,} belong"
-            )
-        return found
+                raise damaged(self._path(key), "its bytes are not those that were written")
+        return data
+
+    def _part(self, key: str, wanted: ByteRequest) -> bytes:
+        size = self.files.size(key)
+        expected = self.manifest.files.get(key)
+        if expected is not None and size != expected.size:
+            raise damaged(self._path(key), f"it has {size:,} bytes where {expected.size:,} belong")
+        match wanted:
+            case RangeByteRequest(start, end):
+                first, last = start, min(end, size)
+            case OffsetByteRequest(offset):
+                first, last = offset, size
+            case SuffixByteRequest(suffix):
+                first, last = max(size - suffix, 0), size
+        return self.files.read_range(key, first, max(last - first, 0))
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Bytes of a key, held against the manifest."""
+        make = (prototype or default_buffer_prototype()).buffer.from_bytes
+        try:
+            return make(self._whole(key) if byte_range is None else self._part(key, byte_range))
+        except FileNotFoundError as error:
+            if key in self.manifest.files:
+                raise damaged(self._path(key), "it is missing") from error
+            return None
 
     async def get(
         self,
@@ -77,8 +108,57 @@ class CheckedStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Bytes of a key, held against the manifest."""
-        return self._check(key, await super().get(key, prototype, byte_range), byte_range)
+        if self.files.is_remote:
+            return await asyncio.to_thread(
+                self.get_sync, key, prototype=prototype, byte_range=byte_range
+            )
+        return self.get_sync(key, prototype=prototype, byte_range=byte_range)
 
-    def get_sync(self, key: str, **options: Any) -> Buffer | None:
-        """Bytes of a key, held against the manifest."""
-        return self._check(key, super().get_sync(key, **options), options.get("byte_range"))
+    async def get_partial_values(
+        self,
+        prototype: BufferPrototype,
+        key_ranges: Iterable[tuple[str, ByteRequest | None]],
+    ) -> list[Buffer | None]:
+        """Several pieces."""
+        wanted = (self.get(k, prototype, r) for k, r in key_ranges)
+        return list(await asyncio.gather(*wanted))
+
+    async def exists(self, key: str) -> bool:
+        """Whether a file is there."""
+        try:
+            self.files.size(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Never: stores are written by ``fs build``."""
+        raise PermissionError(f"{self.files.label} is opened for reading")
+
+    async def delete(self, key: str) -> None:
+        """Never: stores are written by ``fs build``."""
+        raise PermissionError(f"{self.files.label} is opened for reading")
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every key."""
+        for key in self.manifest.files:
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Keys that begin so."""
+        for key in self.manifest.files:
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names right below a prefix."""
+        base = f"{prefix.rstrip('/')}/" if prefix else ""
+        below = (k.removeprefix(base) for k in self.manifest.files if k.startswith(base))
+        for name in dict.fromkeys(key.partition("/")[0] for key in below):
+            yield name
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["files"], state["manifest"])  # type: ignore[misc]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from featurestore.errors import DamagedStoreError
+from featurestore.errors import DamagedStoreError, StoreNotFoundError
+from featurestore.store.files import LocalFiles, StoreFiles
 from featurestore.store.shard import WrittenFile, commit_file
 
 MANIFEST: Final = "manifest.json"
@@ -27,6 +28,11 @@ def hash_file(path: Path) -> WrittenFile:
             digest.update(piece)
             size += len(piece)
     return WrittenFile(size, digest.hexdigest())
+
+
+def hash_bytes(data: bytes) -> WrittenFile:
+    """Size and sha256 of the content of a file."""
+    return WrittenFile(len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,28 @@ def read_manifest(root: Path) -> Manifest:
     DamagedStoreError
         If it is missing, or is not byte for byte what was written.
     """
-    path = root / MANIFEST
     try:
-        raw = path.read_bytes()
+        files = LocalFiles(root)
+    except StoreNotFoundError as error:
+        raise missing_manifest(str(root)) from error
+    return manifest_of(files)
+
+
+def missing_manifest(label: str) -> DamagedStoreError:
+    """The error for a store that has none."""
+    return DamagedStoreError(
+        f"{label}/{MANIFEST}: missing, so nothing in the store can be trusted. Run 'fs build' again: it "
+        "checks and completes what is there."
+    )
+
+
+def manifest_of(files: StoreFiles) -> Manifest:
+    """Read and check the manifest of a store, wherever it lies; errors as :func:`read_manifest`."""
+    path = f"{files.label}/{MANIFEST}"
+    try:
+        raw = files.read(MANIFEST)
     except FileNotFoundError as error:
-        raise DamagedStoreError(
-            f"{path}: missing, so nothing in the store can be trusted. Run 'fs build' again: it checks and "
-            "completes what is there."
-        ) from error
+        raise missing_manifest(files.label) from error
     core, _, tail = raw.rstrip(b"\n").rpartition(b"\n")
     intact = hashlib.sha256(core).hexdigest().encode() == tail
     try:

@@ -21,7 +21,8 @@ from featurestore.errors import (
 from featurestore.schema import SCHEMA_VERSION, SPECIES, Status
 from featurestore.store.arrays import StoredArray
 from featurestore.store.checked import CheckedStore
-from featurestore.store.manifest import hash_file, read_manifest
+from featurestore.store.files import LocalFiles, StoreFiles
+from featurestore.store.manifest import hash_bytes, manifest_of
 from featurestore.store.shard import damaged
 from featurestore.store.source import StoreSource
 from featurestore.store.variants import VariantView
@@ -49,25 +50,28 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_dir() or not (
-            (path / "zarr.json").exists() or (path / "manifest.json").exists()
-        ):
+        self.files: StoreFiles = LocalFiles(path)
+        if not ((path / "zarr.json").exists() or (path / "manifest.json").exists()):
             raise StoreNotFoundError(
                 f"{path}: no store here. Build one with: fs build DATASET --store {path}"
             )
-        self.manifest = read_manifest(path)
-        expected = self.manifest.files.get("zarr.json")
-        root = path / "zarr.json"
-        if not root.exists():
-            raise damaged(root, "it is missing")
-        if expected is None or hash_file(root) != expected:
-            raise damaged(root, "its bytes are not those that were written")
-        body = json.loads(root.read_bytes())
+        self.manifest = manifest_of(self.files)
+        self._checked = CheckedStore(self.files, self.manifest)
+        body = json.loads(self._sound_file("zarr.json"))
         self._metadata: dict[str, Any] = body["consolidated_metadata"]["metadata"]
         self.attrs: dict[str, Any] = body["attributes"]
         self._check_version()
-        self._checked = CheckedStore(path, manifest=self.manifest)
         self._sound: set[str] = set()
+
+    def _sound_file(self, name: str) -> bytes:
+        """A metadata file, held against the manifest."""
+        try:
+            data = self.files.read(name)
+        except FileNotFoundError as error:
+            raise damaged(self.path / name, "it is missing") from error
+        if hash_bytes(data) != self.manifest.files.get(name):
+            raise damaged(self.path / name, "its bytes are not those that were written")
+        return data
 
     def _check_version(self) -> None:
         found = str(self.attrs.get("meristem", {}).get("schema_version", "unknown"))
@@ -143,16 +147,9 @@ class Store:
         We read the root's consolidated copy; readers that do not know of it read this file, and
         what one reader takes from a store another must take too.
         """
-        self._checked.check_current()
-        if path in self._sound:
-            return
-        name = f"{path}/zarr.json"
-        file = self.path / name
-        if not file.exists():
-            raise damaged(file, "it is missing")
-        if hash_file(file) != self.manifest.files.get(name):
-            raise damaged(file, "its bytes are not those that were written")
-        self._sound.add(path)
+        if path not in self._sound:
+            self._sound_file(f"{path}/zarr.json")
+            self._sound.add(path)
 
     def check_group(self, species: str, group: str) -> None:
         """Hold the metadata of a group and its arrays against the manifest."""
@@ -181,7 +178,7 @@ class Store:
 
     def stored(self, species: str, path: str) -> StoredArray:
         """One array, nothing read."""
-        return StoredArray(self.path, f"{species}/{path}", self.meta(species, path), self._checked)
+        return StoredArray(self.files, f"{species}/{path}", self.meta(species, path), self._checked)
 
     def array(self, species: str, path: str) -> NDArray[Any]:
         """One array, read whole and verified."""

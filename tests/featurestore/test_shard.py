@@ -13,6 +13,7 @@ from featurestore.errors import DamagedStoreError
 from featurestore.schema import spec_of
 from featurestore.store.arrays import StoredArray
 from featurestore.store.checked import CheckedStore
+from featurestore.store.files import LocalFiles
 from featurestore.store.manifest import Manifest
 from featurestore.store.shard import read_rows, write_block, write_rows
 from featurestore.store.templates import chunk_path, create_array
@@ -29,7 +30,8 @@ def _write(root, values, shard_rows):
 
 def _stored(root):
     metadata = json.loads((root / "a" / "zarr.json").read_text())
-    return StoredArray(root, "a", metadata, CheckedStore(root, manifest=Manifest({}, {})))
+    files = LocalFiles(root)
+    return StoredArray(files, "a", metadata, CheckedStore(files, Manifest({}, {})))
 
 
 @settings(max_examples=25, deadline=None)
