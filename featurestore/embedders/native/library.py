@@ -1,35 +1,28 @@
-"""The compiled kernels as Python functions: loaded once, tested before use, or said why not."""
+"""The compiled kernels of the models as functions of tensors: loaded once, tested before use."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
-import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from featurestore.embedders.native.compiler import (
-    Compiler,
-    KernelError,
-    compiled,
-    find_compiler,
-)
-from featurestore.errors import InputError
+from featurestore.native.compiler import Compiler
+from featurestore.native.loading import SWITCH, Loaded, open_library
 
-log = logging.getLogger(__name__)
+__all__ = ["BFLOAT16", "FLOAT32", "ROUNDED", "SWITCH", "Library", "absence", "forget", "kernels"]
+
+SOURCES: Final = Path(__file__).parent / "src"
 
 FLOAT32: Final = 0
 ROUNDED: Final = 1
 BFLOAT16: Final = 2
 """Formats of the factors of matrix products, as in ``product.h``."""
 
-SWITCH: Final = "MERISTEM_KERNELS"
-_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES: Final = {
     "meristem_scan": (None, 7, 5),
     "meristem_scan_gradient": (ctypes.c_int, 12, 5),
@@ -77,22 +70,21 @@ class Library:
         return f"{self.compiler.version}, {self.compiler.vectors}"
 
 
-class _Loaded:
-    """What loading came to in this process."""
+def _load() -> Library:
+    from featurestore.embedders.plantcaduceus.native.self_test import check
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.library: Library | None = None
-        self.reason: str | None = None
+    loaded = Library(*open_library(SOURCES, _SIGNATURES))
+    with torch.no_grad():
+        check(loaded)
+    return loaded
 
 
-_loaded = _Loaded()
+_loaded = Loaded(lambda: _load(), "plain torch is used, several times slower than kernels")
 
 
 def forget() -> None:
     """Load anew at the next call; for tests."""
-    with _loaded.lock:
-        _loaded.library = _loaded.reason = None
+    _loaded.forget()
 
 
 def kernels() -> Library | None:
@@ -105,56 +97,9 @@ def kernels() -> Library | None:
     InputError
         For another value of that variable than on, off, auto.
     """
-    wanted = os.environ.get(SWITCH, "auto").lower()
-    if wanted not in ("on", "off", "auto"):
-        raise InputError(f"{SWITCH}={wanted}: choose on, off or auto")
-    if wanted == "off":
-        return None
-    with _loaded.lock:
-        if _loaded.library is None and _loaded.reason is None:
-            _load_once(warn=wanted == "auto")
-    if _loaded.library is None and wanted == "on":
-        raise KernelError(f"{SWITCH}=on, but {_loaded.reason}")
-    return _loaded.library
-
-
-def _load_once(*, warn: bool) -> None:
-    _loaded.reason = "being tested"  # what the test compares with runs without kernels
-    reason = None
-    try:
-        _loaded.library = _load()
-    except KernelError as error:
-        reason = str(error)
-        if warn:
-            log.warning("plain torch is used, several times slower than kernels: %s", reason)
-    finally:
-        _loaded.reason = reason
+    return _loaded.get()
 
 
 def absence() -> str:
     """Why :func:`kernels` gives None, in words."""
-    if os.environ.get(SWITCH, "").lower() == "off":
-        return f"{SWITCH}=off"
-    return _loaded.reason or "not loaded"
-
-
-def _load() -> Library:
-    from featurestore.embedders.plantcaduceus.native.self_test import check
-
-    compiler = find_compiler()
-    path = compiled(compiler)
-    try:
-        library = ctypes.CDLL(str(path))
-        functions = {name: getattr(library, name) for name in _SIGNATURES}
-    except (OSError, AttributeError) as error:
-        raise KernelError(
-            f"{path}: cannot be loaded ({error}); set MERISTEM_CACHE to a folder that programs may "
-            "run from, or CC to another compiler"
-        ) from error
-    for name, (result, arrays, sizes) in _SIGNATURES.items():
-        functions[name].restype = result
-        functions[name].argtypes = [_POINTER] * arrays + [_SIZE] * sizes
-    loaded = Library(functions, compiler)
-    with torch.no_grad():
-        check(loaded)
-    return loaded
+    return _loaded.absence()

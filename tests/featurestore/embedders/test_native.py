@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore.embedders.native import compiler, library
-from featurestore.embedders.native.compiler import KernelError
+from featurestore.embedders.native import library
 from featurestore.embedders.plantcaduceus import paths
 from featurestore.embedders.plantcaduceus.configuration import COMPLEMENT_MAP, PlantCaduceusConfig
 from featurestore.embedders.plantcaduceus.layers import run_layers
@@ -26,6 +25,9 @@ from featurestore.embedders.plantcaduceus.native.scan import CompiledScan
 from featurestore.embedders.plantcaduceus.scan import scan_by_steps
 from featurestore.embedders.plantcaduceus.scan_backends import TorchScan, choose
 from featurestore.errors import InputError
+from featurestore.native import compiler
+from featurestore.native.compiler import KernelError
+from featurestore.native.loading import Loaded
 from tests.conftest import SHARED
 
 FIXTURE = SHARED / "fixtures" / "caduceus_tiny_even"
@@ -48,7 +50,7 @@ def anew(monkeypatch, tmp_path):
     """Kernels are loaded anew, from an empty cache; what was loaded returns afterwards."""
     monkeypatch.delenv(library.SWITCH, raising=False)
     monkeypatch.setenv("MERISTEM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(library, "_loaded", library._Loaded())
+    monkeypatch.setattr(library, "_loaded", Loaded(library._load, "plain torch is used"))
     return tmp_path
 
 
@@ -60,7 +62,6 @@ def small_sources(monkeypatch, tmp_path):
     folder = tmp_path / "src"
     folder.mkdir()
     (folder / "one.c").write_text("int one(void) { return 1; }\n")
-    monkeypatch.setattr(compiler, "SOURCES", folder)
     monkeypatch.setenv("MERISTEM_CACHE", str(tmp_path / "cache"))
     return folder
 
@@ -302,11 +303,11 @@ def test_without_a_working_compiler_torch_runs_and_the_log_says_why(
 def test_kernels_that_compute_something_else_are_not_used(anew, monkeypatch, caplog, planted):
     file, old, new = planted.split(":")
     sources = anew / "src"
-    shutil.copytree(compiler.SOURCES, sources)
+    shutil.copytree(library.SOURCES, sources)
     text = (sources / file).read_text()
     assert old in text
     (sources / file).write_text(text.replace(old, new))
-    monkeypatch.setattr(compiler, "SOURCES", sources)
+    monkeypatch.setattr(library, "SOURCES", sources)
     monkeypatch.setattr(compiler, "FLAGS", tuple(f.replace("-O3", "-O1") for f in compiler.FLAGS))
     with caplog.at_level(logging.WARNING):
         assert library.kernels() is None
@@ -330,9 +331,8 @@ def test_the_switch(kernels, monkeypatch):
 COMPILE = """
 import sys, ctypes
 from pathlib import Path
-from featurestore.embedders.native import compiler
-compiler.SOURCES = Path(sys.argv[1])
-path = compiler.compiled(compiler.find_compiler())
+from featurestore.native import compiler
+path = compiler.compiled(compiler.find_compiler(), Path(sys.argv[1]))
 assert ctypes.CDLL(str(path)).one() == 1
 assert "torch" not in sys.modules
 print(path)
@@ -351,18 +351,18 @@ def test_processes_that_compile_at_once_end_with_one_library(small_sources):
 
 @pytest.mark.parametrize("damage", [b"", b"not a library", None])
 def test_a_damaged_library_is_compiled_again(small_sources, caplog, damage):
-    path = compiler.compiled(compiler.find_compiler())
+    path = compiler.compiled(compiler.find_compiler(), small_sources)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    assert compiler.compiled(compiler.find_compiler()) == path
+    assert compiler.compiled(compiler.find_compiler(), small_sources) == path
     assert path.read_bytes() == whole
     assert "is damaged" in caplog.text
 
 
 def test_other_sources_are_another_library(small_sources):
-    one = compiler.find_compiler().key()
+    one = compiler.find_compiler().key(small_sources)
     (small_sources / "one.c").write_text("int one(void) { return 2; }\n")
-    assert compiler.find_compiler().key() != one
+    assert compiler.find_compiler().key(small_sources) != one
 
 
 def test_a_folder_that_others_may_write_to_is_refused(small_sources, tmp_path):
@@ -370,25 +370,25 @@ def test_a_folder_that_others_may_write_to_is_refused(small_sources, tmp_path):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     with pytest.raises(KernelError, match="not yours alone"):
-        compiler.compiled(compiler.find_compiler())
+        compiler.compiled(compiler.find_compiler(), small_sources)
     folder.chmod(0o700)
-    path = compiler.compiled(compiler.find_compiler())
+    path = compiler.compiled(compiler.find_compiler(), small_sources)
     assert path.parent.stat().st_mode & 0o777 == 0o700
     path.chmod(0o722)
     with pytest.raises(KernelError, match="not yours alone"):
-        compiler.compiled(compiler.find_compiler())
+        compiler.compiled(compiler.find_compiler(), small_sources)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
 def test_a_library_of_somebody_else_is_refused(small_sources):
-    path = compiler.compiled(compiler.find_compiler())
+    path = compiler.compiled(compiler.find_compiler(), small_sources)
     os.chown(path, 12345, -1)
     with pytest.raises(KernelError, match="owner 12345"):
-        compiler.compiled(compiler.find_compiler())
+        compiler.compiled(compiler.find_compiler(), small_sources)
 
 
 def test_a_cache_that_cannot_be_made_says_so(small_sources, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MERISTEM_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(KernelError, match="set MERISTEM_CACHE"):
-        compiler.compiled(compiler.find_compiler())
+        compiler.compiled(compiler.find_compiler(), small_sources)

@@ -7,12 +7,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from featurestore.embedders.native.compiler import KernelError
 from featurestore.embedders.native.library import Library
 from featurestore.embedders.plantcaduceus.layers import Direction, Layer, run_layers
 from featurestore.embedders.plantcaduceus.native.inference import PackedLayers
 from featurestore.embedders.plantcaduceus.native.scan import CompiledScan
 from featurestore.embedders.plantcaduceus.scan import scan_by_steps
+from featurestore.native.compiler import KernelError
 
 TOLERANCE: Final = 2e-5
 """Largest difference, of the largest value: float32 rounding gives some 1e-6."""

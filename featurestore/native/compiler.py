@@ -1,4 +1,4 @@
-"""Compiles the kernels with the user's C compiler, once for a machine, into a private cache folder.
+"""Compiles kernels with the user's C compiler, once for a machine, into a private cache folder.
 
 A library is named by the digest of its own bytes, inside a folder named by the digest of all that it
 follows from: sources, flags, compiler, processor features. It is published by a rename, so
@@ -25,7 +25,6 @@ from featurestore.errors import MeristemError
 
 log = logging.getLogger(__name__)
 
-SOURCES: Final = Path(__file__).parent / "src"
 FLAGS: Final = (
     "-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread",
 )  # fmt: skip
@@ -58,12 +57,12 @@ class Compiler:
         """Whether a macro is predefined, such as ``__AVX512BF16__``."""
         return f"#define {macro} " in self.macros
 
-    def key(self) -> str:
-        """Digest of all that a compiled library follows from."""
+    def key(self, sources: Path) -> str:
+        """Digest of all that the library compiled from a folder of sources follows from."""
         digest = hashlib.sha256()
         for word in (*self.command, *FLAGS, *self.native, self.version, self.macros):
             digest.update(word.encode() + b"\0")
-        for path in sorted(SOURCES.iterdir()):
+        for path in sorted(sources.iterdir()):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()[:32]
 
@@ -147,22 +146,29 @@ def _check_owner(path: Path) -> None:
         )
 
 
-def compiled(compiler: Compiler) -> Path:
-    """The compiled library, from the cache or made now.
+def compiled(compiler: Compiler, sources: Path, *, quiet: bool = False) -> Path:
+    """The compiled library of a folder of sources, from the cache or made now.
+
+    Parameters
+    ----------
+    sources : Path
+        Holds ``.c`` files, which become one library, and the headers that they include.
+    quiet : bool
+        Log compiling below warnings: for what compiles in less time than a reader of logs takes.
 
     Raises
     ------
     KernelError
         If compiling fails, or the cache folder is not the user's own or not writable.
     """
-    folder = _private(_private(cache_folder()) / compiler.key())
+    folder = _private(_private(cache_folder()) / compiler.key(sources))
     for path in sorted(folder.glob("*.so")):
         _check_owner(path)
         if _digest(path) == path.stem:
             return path
         log.warning("%s is damaged; the kernels are compiled again", path)
         path.unlink(missing_ok=True)
-    return _compile(compiler, folder)
+    return _compile(compiler, sources, folder, logging.INFO if quiet else logging.WARNING)
 
 
 def _digest(path: Path) -> str:
@@ -172,8 +178,8 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _compile(compiler: Compiler, folder: Path) -> Path:
-    sources = [str(p) for p in sorted(SOURCES.glob("*.c"))]
+def _compile(compiler: Compiler, sources: Path, folder: Path, level: int) -> Path:
+    files = [str(p) for p in sorted(sources.glob("*.c"))]
     started = time.monotonic()
     try:
         handle, name = tempfile.mkstemp(suffix=".tmp", dir=folder)
@@ -183,12 +189,12 @@ def _compile(compiler: Compiler, folder: Path) -> Path:
         ) from error
     os.close(handle)
     temporary = Path(name)
-    # As a warning, so that whoever waits sees why: this happens once on a machine.
-    log.warning(
-        "compiling kernels for this processor with %s; once, takes seconds", compiler.command[0]
-    )
+    # Mostly as a warning, so that whoever waits sees why: this happens once on a machine.
+    log.log(
+        level, "compiling kernels for this processor with %s; once, takes seconds", compiler.command[0]
+    )  # fmt: skip
     try:
-        _ask([*compiler.command, *FLAGS, *compiler.native, *sources, "-o", name, "-lm"])
+        _ask([*compiler.command, *FLAGS, *compiler.native, *files, "-o", name, "-lm"])
         temporary.chmod(0o700)
         path = folder / f"{_digest(temporary)}.so"
         temporary.replace(path)
