@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from featurestore.build.group_plan import BuildPlan
 from featurestore.build.metadata import consolidate, write_metadata
+from featurestore.build.replaced import between, retire, sweep
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import IncompleteStoreError, StoreError
 from featurestore.inputs.model import SpeciesData
@@ -116,19 +117,21 @@ def swap(work: WorkArea, store: Path, digest: str) -> None:
     """Put the sealed tree in the place of the store, atomically where the kernel can exchange.
 
     A note of the digest goes before, so that after a kill :func:`recover` knows on which side of
-    the exchange it happened.
+    the exchange it happened. The tree that was there stays beside the store while it is read.
     """
     built = work.store
     sync_tree(built)
     commit_file(work.sealed, [digest.encode()])
     if not store.exists():
         built.rename(store)
-    elif not _exchange(built, store):
-        aside = _aside(store)
-        shutil.rmtree(aside, ignore_errors=True)
+    elif _exchange(built, store):
+        retire(built, store)
+    else:
+        aside = between(store)
+        aside.parent.mkdir(exist_ok=True)
         store.rename(aside)
         built.rename(store)
-        shutil.rmtree(aside)
+        retire(aside, store)
     descriptor = os.open(store.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -146,16 +149,14 @@ def _exchange(one: Path, other: Path) -> bool:
     return int(result) == 0
 
 
-def _aside(store: Path) -> Path:
-    return store.with_name(f".{store.name}.replaced")
-
-
 def recover(store: Path, work: WorkArea) -> None:
     """Finish what a kill during a swap left: between two renames, or before the cleaning up."""
-    aside = _aside(store)
+    aside = between(store)
     if aside.exists() and not store.exists():
         aside.rename(store)
-    shutil.rmtree(aside, ignore_errors=True)
+    elif aside.exists():
+        retire(aside, store)
+    sweep(store)
     work.clear_removed()
     if work.sealed.exists():
         try:
@@ -165,5 +166,6 @@ def recover(store: Path, work: WorkArea) -> None:
         if swapped:
             # What lies in the work area now is the old store, under markers of the new one.
             shutil.rmtree(work.root / "done", ignore_errors=True)
-            shutil.rmtree(work.store, ignore_errors=True)
+            if work.store.exists():
+                retire(work.store, store)
         work.sealed.unlink()

@@ -19,6 +19,7 @@ from featurestore.errors import DamagedStoreError, StoreError, StoreNotFoundErro
 
 _TAIL: Final = 65
 """Bytes at the end of a manifest: its digest in hexadecimal and a line feed."""
+_ATTEMPTS: Final = 5
 
 
 class StoreFiles(Protocol):
@@ -76,16 +77,32 @@ class LocalFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
-        try:
-            self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreNotFoundError(
-                f"{root}: no store here. Build one with: fs build DATASET --store {root}"
-            ) from error
+        self._descriptor = self._hold()
         weakref.finalize(self, os.close, self._descriptor)
-        # File systems without locks are read all the same; ``fs gc`` then cannot see this reader.
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def _hold(self) -> int:
+        """Open the folder and hold its shared lock; again where it was replaced in between."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise StoreNotFoundError(
+                    f"{self.root}: no store here. Build one with: fs build DATASET --store {self.root}"
+                ) from error
+            # File systems without locks are read all the same; ``fs gc`` then cannot see this reader.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if attempt == _ATTEMPTS - 1 or self._is_here(descriptor):
+                return descriptor
+            os.close(descriptor)
+        raise AssertionError  # the last attempt returns
+
+    def _is_here(self, descriptor: int) -> bool:
+        """Whether the folder still stands at its path; else it may be gone before we hold it."""
+        try:
+            return os.path.samestat(os.stat(self.root), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
 
     @property
     def label(self) -> str:

@@ -435,7 +435,9 @@ def test_without_an_exchange_of_the_kernel_a_kill_between_two_renames_loses_noth
     store = tmp_path / "s.zarr"
     build(dataset, store, embedders=["onehot", "kmer"])
     whole = tree_digest(store)
-    store.rename(finalise._aside(store))  # the instant between the two renames
+    aside = finalise.between(store)
+    aside.parent.mkdir()
+    store.rename(aside)  # the instant between the two renames
     assert not store.exists()
     assert build(dataset, store, embedders=["onehot"]).digest == featurestore.open(store).digest
     assert tree_digest(store) == whole

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import pickle
 import shutil
 import warnings
 from pathlib import Path
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 import featurestore
 from featurestore.build.engine import build
 from featurestore.build.recompute import verify_values
+from featurestore.build.replaced import replaced_folder, replaced_trees, sweep
 from featurestore.cli import cli
 from featurestore.embedders.kmer import Kmer
 from featurestore.errors import (
@@ -195,7 +198,10 @@ def test_a_missing_a_short_and_a_strange_file_are_named(store):
 
 def _read_everything(path: Path) -> None:
     """Everything that the public reading interface gives."""
-    store = featurestore.open(path)
+    _read_all_of(featurestore.open(path))
+
+
+def _read_all_of(store: featurestore.Store) -> None:
     for species in store.species:
         store.genes(species)
         table = store.expression(species)
@@ -244,16 +250,32 @@ def test_repair_and_build_mend_exactly_what_is_damaged(store, dataset, built, mo
     assert [p.read_bytes() for p in _files(store)] == [p.read_bytes() for p in _files(built)]
 
 
-def test_a_store_replaced_under_an_open_reader_is_not_read_on(store, tmp_path):
+@pytest.mark.parametrize("kernel_exchanges", [True, False])
+def test_a_reader_of_a_store_that_is_replaced_goes_on_undisturbed(
+    store, tmp_path, monkeypatch, kernel_exchanges
+):
+    if not kernel_exchanges:
+        monkeypatch.setattr("featurestore.build.finalise._exchange", lambda one, other: False)
     reader = featurestore.open(store)
-    reader.features("plant", "kmer")
+    before = reader.features("plant", "kmer")
+    travelling = pickle.dumps(reader)
     other = write_dataset(tmp_path / "in2", random_species("plant", genes=40, seed=9))
     build(other, store)
+    np.testing.assert_array_equal(reader.features("plant", "kmer"), before)
+    np.testing.assert_array_equal(reader["plant"]["kmer"].embedding.values, before)
+    assert reader.text("plant", "sequence/region").tolist() == ["promoter", "terminator"]
+    _read_all_of(reader)
+    new = featurestore.open(store)
+    assert new.digest != reader.digest
+    assert not np.array_equal(new.features("plant", "kmer"), before)
     with pytest.raises(StoreError, match="open it again"):
-        reader.features("plant", "kmer")
-    with pytest.raises(StoreError, match="open it again"):
-        _ = reader["plant"]["kmer"].embedding.values
-    assert featurestore.open(store).features("plant", "kmer").shape == (40, 2, 5, 84)
+        pickle.loads(travelling)
+    sweep(store)
+    assert len(replaced_trees(store)) == 1, "it is still read"
+    del reader
+    gc.collect()
+    sweep(store)
+    assert not replaced_folder(store).exists()
 
 
 def test_newer_and_older_schemas_say_what_to_do(store, monkeypatch):
