@@ -94,10 +94,7 @@ def bases_of(genome: Genome | Mapping[str, str]) -> Bases:
 
 def stored_bases(store: Store, species: str) -> Bases:
     """Bases of a species of a store, read block by block and held against the manifest."""
-    import zarr
-
-    stored = store.stored(species, "genome/code")
-    array = zarr.open_array(stored.checked, path=stored.path, mode="r")
+    array = store.stored(species, "genome/code").opened_by_zarr()
     blocks: OrderedDict[int, Codes] = OrderedDict()
 
     def block(number: int) -> Codes:

@@ -10,15 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from featurestore.store.checked import CheckedStore
 from featurestore.store.files import StoreFiles
-from featurestore.store.shard import read_block, read_rows
+from featurestore.store.manifest import Manifest, hash_bytes
+from featurestore.store.shard import CRC_BYTES, crc32c, damaged, read_block, read_rows
+from featurestore.store.text import NotTextError, StoredText
+
+if TYPE_CHECKING:
+    import zarr
 
 _PLAIN = [{"name": "bytes"}, {"name": "crc32c"}]
 
@@ -39,13 +42,14 @@ class StoredArray:
         Path of the array within it.
     metadata : mapping
         Its ``zarr.json``.
-    checked : CheckedStore
+    manifest : Manifest
+        What every file must be.
     """
 
     files: StoreFiles
     path: str
     metadata: Mapping[str, Any]
-    checked: CheckedStore
+    manifest: Manifest
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,10 +83,14 @@ class StoredArray:
 
     @cached_property
     def layout(self) -> str:
-        """``rows`` (``packed`` too), ``block`` or ``other``."""
+        """``rows`` (``packed`` too), ``block``, ``text`` or ``other``."""
         codecs = self.metadata["codecs"]
         split_on_rows_only = self.chunk[1:] == tuple(max(n, 1) for n in self.shape[1:])
-        if self.dtype.kind == "T" or not split_on_rows_only:
+        if self.dtype.kind == "T":
+            plain = [{"name": "vlen-utf8"}, {"name": "crc32c"}]
+            one_chunk = len(self.shape) == 1 and self.chunk[0] >= self.shape[0]
+            return "text" if _names(codecs) == plain and one_chunk else "other"
+        if not split_on_rows_only:
             return "other"
         if _names(codecs) == _PLAIN:
             return "block"
@@ -119,13 +127,53 @@ class StoredArray:
 
     def read(self) -> NDArray[Any]:
         """The whole array, a new one."""
+        if self.layout == "text":
+            return self._all_text()
         if self.layout == "other" or not self.shape or self.shape[0] == 0:
             return self._through_zarr()
         return self.take(np.arange(self.shape[0], dtype=np.int64))
 
     def _through_zarr(self) -> NDArray[Any]:
-        array = zarr.open_array(self.checked, path=self.path, mode="r")
-        return np.asarray(array[...])
+        return np.asarray(self.opened_by_zarr()[...])
+
+    def _all_text(self) -> NDArray[Any]:
+        try:
+            return self.text().all()
+        except UnicodeDecodeError as error:
+            raise damaged(self.file(0), f"it is not UTF-8 ({error})") from error
+
+    def opened_by_zarr(self) -> zarr.Array[Any]:
+        """The array as zarr-python reads it, every file held against the manifest."""
+        import zarr  # takes longer to import than most queries to answer
+
+        from featurestore.store.checked import CheckedStore
+
+        checked = CheckedStore(self.files, self.manifest)
+        return zarr.open_array(checked, path=self.path, mode="r")
+
+    def text(self) -> StoredText:
+        """A string array of one chunk, single items of which are found and read by themselves.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it is missing or is not what was written.
+        """
+        if not self.shape or self.shape[0] == 0:
+            return StoredText.parse(bytes(4), 0)
+        key, n = self.key(0), self.shape[0]
+        try:
+            data = self.files.read(key)
+        except FileNotFoundError as error:
+            raise damaged(self.file(0), "it is missing") from error
+        if key in self.manifest.files and hash_bytes(data) != self.manifest.files[key]:
+            raise damaged(self.file(0), "its bytes are not those that were written")
+        if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
+            raise damaged(self.file(0), "its checksum does not match its bytes")
+        try:
+            return StoredText.parse(data[:-CRC_BYTES], n)
+        except NotTextError as error:
+            raise damaged(self.file(0), str(error)) from error
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows in the order asked for: a new C-contiguous array, shape (len(rows), …).
@@ -140,8 +188,8 @@ class StoredArray:
         rows = np.asarray(rows, np.int64)
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.shape[0]}")
-        if self.layout == "other":
-            return np.ascontiguousarray(self._through_zarr()[rows])
+        if self.layout in {"other", "text"}:
+            return np.ascontiguousarray(self.read()[rows])
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         size = self.chunk[0]
         shard_of = rows // size

@@ -20,7 +20,6 @@ from featurestore.errors import (
 )
 from featurestore.schema import SCHEMA_VERSION, SPECIES, Status
 from featurestore.store.arrays import StoredArray
-from featurestore.store.checked import CheckedStore
 from featurestore.store.files import LocalFiles, StoreFiles
 from featurestore.store.manifest import hash_bytes, manifest_of
 from featurestore.store.shard import damaged
@@ -56,7 +55,6 @@ class Store:
                 f"{path}: no store here. Build one with: fs build DATASET --store {path}"
             )
         self.manifest = manifest_of(self.files)
-        self._checked = CheckedStore(self.files, self.manifest)
         body = json.loads(self._sound_file("zarr.json"))
         self._metadata: dict[str, Any] = body["consolidated_metadata"]["metadata"]
         self.attrs: dict[str, Any] = body["attributes"]
@@ -122,7 +120,10 @@ class Store:
         """The whole store as xarray sees it, lazily read, every file held against the manifest."""
         import xarray as xr
 
-        return xr.open_datatree(self._checked, engine="zarr", chunks=None, consolidated=True)  # type: ignore[arg-type] # its hints lack Zarr stores
+        from featurestore.store.checked import CheckedStore
+
+        checked = CheckedStore(self.files, self.manifest)
+        return xr.open_datatree(checked, engine="zarr", chunks=None, consolidated=True)  # type: ignore[arg-type] # its hints lack Zarr stores
 
     def __getitem__(self, species: str) -> SpeciesView:
         return SpeciesView(self, self._known(species))
@@ -178,7 +179,7 @@ class Store:
 
     def stored(self, species: str, path: str) -> StoredArray:
         """One array, nothing read."""
-        return StoredArray(self.files, f"{species}/{path}", self.meta(species, path), self._checked)
+        return StoredArray(self.files, f"{species}/{path}", self.meta(species, path), self.manifest)
 
     def array(self, species: str, path: str) -> NDArray[Any]:
         """One array, read whole and verified."""

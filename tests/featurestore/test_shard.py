@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from featurestore.errors import DamagedStoreError
 from featurestore.schema import spec_of
 from featurestore.store.arrays import StoredArray
-from featurestore.store.checked import CheckedStore
 from featurestore.store.files import LocalFiles
 from featurestore.store.manifest import Manifest
 from featurestore.store.shard import read_rows, write_block, write_rows
@@ -30,8 +29,7 @@ def _write(root, values, shard_rows):
 
 def _stored(root):
     metadata = json.loads((root / "a" / "zarr.json").read_text())
-    files = LocalFiles(root)
-    return StoredArray(files, "a", metadata, CheckedStore(files, Manifest({}, {})))
+    return StoredArray(LocalFiles(root), "a", metadata, Manifest({}, {}))
 
 
 @settings(max_examples=25, deadline=None)
