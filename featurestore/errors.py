@@ -57,6 +57,12 @@ class SchemaVersionError(StoreError, ValueError):
     """The store was written by a schema this version cannot read right."""
 
 
+class RemoteStoreError(StoreError, ConnectionError):
+    """A store on the network does not answer, or may not be read or written."""
+
+    exit_code = 1
+
+
 class DamagedStoreError(StoreError, OSError):
     """A file of the store is missing, short, or not what the manifest says."""
 
@@ -67,6 +73,14 @@ class IncompleteStoreError(StoreError, RuntimeError):
 
 class StoreLockedError(MeristemError, BlockingIOError):
     """Another process is building this store."""
+
+
+class StorageError(MeristemError, OSError):
+    """The place where a store is built is full, may not be written, or is gone."""
+
+
+class ClusterError(MeristemError, RuntimeError):
+    """The cluster that should build a store cannot be used, or was lost."""
 
 
 class LeakageError(MeristemError, ValueError):

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from featurestore.build.compute import STORED, Keep, Lookup, embed_distinct
 from featurestore.build.group_plan import GroupPlan, Task
 from featurestore.build.haplotype_source import PLACE, ChangedInputs, HaplotypeSource, rows_name
+from featurestore.build.shard_writer import ShardWriter
 from featurestore.build.variant_plan import set_folder
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
 from featurestore.embedders.base import Embedder
-from featurestore.schema import PACKED_ROWS, Status
+from featurestore.schema import Status
 from featurestore.sequence.iupac import N
-from featurestore.store.shard import WrittenFile, write_block, write_packed
-from featurestore.store.templates import chunk_path
-
-Files = dict[Path, WrittenFile]
 
 
 @lru_cache(maxsize=64)
@@ -37,23 +34,23 @@ def haplotype_source(
     return _haplotypes(source, folder, (folder / "haplotypes.json").stat().st_mtime_ns)
 
 
-def write_variant_sequence(
+def variant_sequence(
     work: WorkArea, task: Task, group: GroupPlan, source: HaplotypeSource
-) -> tuple[Files, dict[str, Any]]:
+) -> tuple[ShardWriter, dict[str, Any]]:
     """One shard of ``variants/<set>/sequence``."""
     first, last = group.span(task.shard)
     place = ChangedInputs.load(source.folder, rows_name(None, whole_regions=True)).place[first:last]
     codes = np.stack([source.region_code(h, r) for h, _, r, _ in place.tolist()])
-    writer = _Writer(work, task, group)
+    writer = ShardWriter(work, task, group.shard_rows)
     writer.packed("code", codes, N)
-    writer.places(place, PLACE[:3])
-    return writer.files, {"rows": last - first}
+    _places(writer, place, PLACE[:3])
+    return writer, {"rows": last - first}
 
 
-def write_variant_embedding(
+def variant_embedding(
     work: WorkArea, task: Task, group: GroupPlan, source: HaplotypeSource, embedder: Embedder,
     known: Lookup | None, keep: Keep | None = None,
-) -> tuple[Files, dict[str, Any]]:  # fmt: skip
+) -> tuple[ShardWriter, dict[str, Any]]:  # fmt: skip
     """One shard of ``variants/<set>/<embedder>``."""
     first, last = group.span(task.shard)
     rows = ChangedInputs.load(source.folder, rows_name(embedder.spec.input_bp))
@@ -72,16 +69,16 @@ def write_variant_embedding(
     vectors, computed, reused = embed_distinct(embedder, codes, digest[at], known, keep)
     status = np.where(countable, Status.OK, Status.NO_SEQUENCE).astype(np.uint8)
     failures = _failed(vectors, at, status, first)
-    writer = _Writer(work, task, group)
+    writer = ShardWriter(work, task, group.shard_rows)
     for name, shape in embedder.spec.shapes().items():
         full = np.zeros((len(place), *shape), STORED)
         full[at] = vectors[name]
         full[status == Status.FAILED] = np.nan
         writer.packed(name, full, np.float16(np.nan))
-    writer.places(place, PLACE)
+    _places(writer, place, PLACE)
     writer.block("status", status)
     writer.block("input_digest", digest)
-    return writer.files, {"computed": computed, "reused": reused, "failures": failures}
+    return writer, {"computed": computed, "reused": reused, "failures": failures}
 
 
 def _failed(
@@ -99,25 +96,6 @@ def _failed(
     return told
 
 
-class _Writer:
-    """Writes the arrays of one shard."""
-
-    def __init__(self, work: WorkArea, task: Task, group: GroupPlan) -> None:
-        self._root, self._shard, self._size = work.store, task.shard, group.shard_rows
-        self._base = f"{task.species}/{group.name}"
-        self.files: Files = {}
-
-    def _path(self, name: str, dims: int) -> Path:
-        return chunk_path(self._root, f"{self._base}/{name}", (self._shard, *(0,) * (dims - 1)))
-
-    def packed(self, name: str, values: NDArray[Any], fill: Any) -> None:
-        path = self._path(name, values.ndim)
-        self.files[path] = write_packed(path, values, self._size, PACKED_ROWS, fill)
-
-    def block(self, name: str, values: NDArray[Any]) -> None:
-        path = self._path(name, values.ndim)
-        self.files[path] = write_block(path, values, self._size, 0)
-
-    def places(self, place: NDArray[np.int32], names: tuple[str, ...]) -> None:
-        for column, name in enumerate(names):
-            self.block(name, np.ascontiguousarray(place[:, column]))
+def _places(writer: ShardWriter, place: NDArray[np.int32], names: tuple[str, ...]) -> None:
+    for column, name in enumerate(names):
+        writer.block(name, np.ascontiguousarray(place[:, column]))
