@@ -1,0 +1,1 @@
+"""How time and memory grow with genes and species: ``python -m benchmarks.growth``."""
