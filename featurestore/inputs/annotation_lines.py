@@ -26,7 +26,7 @@ _GFF3_ATTRIBUTE: Final = re.compile(r"^\s*[A-Za-z_][\w.-]*\s*=")
 _GTF_COMMENT: Final = re.compile(r";\s*#.*$")
 # The look-behind and the possessive + keep a huge word without a value to one pass.
 _GTF_PAIR: Final = re.compile(r'(?<![\w.-])([\w.-]++)\s+(?:"([^"]*)"|([^;\s]+))')
-_BARE: Final = re.compile(r"\s*([^\s;=\"]+)\s*;?\s*")
+_BARE: Final = re.compile(r"\s*+([^\s;=\"]++)\s*+;?\s*+")
 _GTF_GENE: Final = re.compile(r'(?:^|;|\s)gene_id\s+"?([^";]+)"?')
 _GTF_TRANSCRIPT: Final = re.compile(r'(?:^|;|\s)transcript_id\s+"?([^";]+)"?')
 
@@ -147,12 +147,11 @@ def _is_trans_spliced(attributes: dict[str, str]) -> bool:
 
 
 def _gtf_attributes(text: str) -> dict[str, str]:
-    values: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
     for key, quoted, bare in _GTF_PAIR.findall(_GTF_COMMENT.sub(";", text)):
-        value = quoted or bare
         # `tag` may be given several times.
-        values[key] = f"{values[key]},{value}" if key in values else value
-    return values
+        values.setdefault(key, []).append(quoted or bare)
+    return {key: ",".join(given) for key, given in values.items()}
 
 
 @dataclass

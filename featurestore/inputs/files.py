@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import gzip
 import hashlib
 import io
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from featurestore.inputs.problems import Problems
+from featurestore.untrusted import BombError, most_expanded, open_file, read_expanded, told_bomb
 
 _GZIP: Final = b"\x1f\x8b"
 _BGZF_FIELD: Final = b"BC\x02\x00"
@@ -36,6 +38,8 @@ _OTHER_FORMATS: Final = {
     b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` brings the file itself)",
     _GZIP: "compressed twice",
 }
+_BGZF_BLOCK: Final = 1 << 16
+"""Bytes that one block of a bgzip file may hold."""
 _TAR: Final = (257, b"ustar")
 _HTML: Final = (b"<!doctype html", b"<html")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -102,7 +106,7 @@ def file_digest(path: Path) -> str:
     stat = path.stat()
     key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
     if key not in _digests:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
     return _digests[key]
 
@@ -122,21 +126,21 @@ def missing_file_mend(path: Path) -> str:
 
 def _read_raw(path: Path, problems: Problems) -> bytes | None:
     try:
-        # A pipe or a device would be waited for without end, or read twice.
-        if not path.is_dir() and path.exists() and not path.is_file():
-            what = "this is a pipe or a device, not a file"
-            problems.add(path, what, "write its content to a file and name that")
-            return None
-        return path.read_bytes()
+        with open_file(path) as stream:
+            return stream.read()
     except FileNotFoundError:
-        problems.add(path, "the file does not exist", missing_file_mend(path))
+        if "\0" in str(path):
+            problems.add(path, "the name of the file has a NUL in it", "correct the name")
+        else:
+            problems.add(path, "the file does not exist", missing_file_mend(path))
     except IsADirectoryError:
         problems.add(path, "this is a folder, not a file", "name the file inside it")
     except OSError as error:
-        mend = "check its name and permissions"
-        problems.add(path, f"the file cannot be read ({error.strerror})", mend)
-    except ValueError:
-        problems.add(path, "the name of the file has a NUL in it", "correct the name")
+        if error.errno == errno.EINVAL:
+            problems.add(path, str(error.strerror), "write its content to a file and name that")
+        else:
+            mend = "check its name and permissions"
+            problems.add(path, f"the file cannot be read ({error.strerror})", mend)
     return None
 
 
@@ -144,7 +148,11 @@ def _decompress(path: Path, raw: bytes, problems: Problems) -> bytes | None:
     is_bgzf = raw[12:16] == _BGZF_FIELD
     mend = "copy or download the file again (check it with `gzip -t`)"
     try:
-        text = _decompress_bgzf(raw) if is_bgzf else gzip.GzipFile(fileobj=io.BytesIO(raw)).read()
+        text = _decompress_bgzf(raw) if is_bgzf else _gunzip(raw, len(raw))
+    except BombError as error:
+        mend = "if it is what you want, unpack it with `gunzip` and name the file that gives"
+        problems.add(path, f"the gzip file is a bomb: {error}", mend)
+        return None
     except EOFError:
         problems.add(path, f"the gzip file is cut short at byte {len(raw):,}", mend)
         return None
@@ -161,22 +169,42 @@ def _decompress(path: Path, raw: bytes, problems: Problems) -> bytes | None:
     return text
 
 
+def _gunzip(raw: bytes, packed: int) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+        return read_expanded(stream, packed)
+
+
 def _decompress_bgzf(raw: bytes) -> bytes:
     """All blocks of a bgzip file; several times faster than :mod:`gzip` on small blocks."""
     pieces: list[bytes] = []
+    size, most = 0, most_expanded(len(raw))
     offset = 0
     while offset < len(raw):
         if raw[offset : offset + 2] != _GZIP or raw[offset + 12 : offset + 16] != _BGZF_FIELD:
             # Plain gzip members may follow bgzip ones (`cat a.bgz b.gz`).
-            pieces.append(gzip.GzipFile(fileobj=io.BytesIO(raw[offset:])).read())
+            pieces.append(_gunzip(raw[offset:], len(raw)))
             break
         extra = struct.unpack_from("<H", raw, offset + 10)[0]
         end = offset + struct.unpack_from("<H", raw, offset + 16)[0] + 1
         if end > len(raw):
             raise EOFError
-        block = zlib.decompress(raw[offset + 12 + extra : end - 8], wbits=-zlib.MAX_WBITS)
+        block = _inflate(raw[offset + 12 + extra : end - 8], offset)
         if zlib.crc32(block) != struct.unpack_from("<I", raw, end - 8)[0]:
             raise zlib.error(f"checksum of the block at byte {offset:,} differs")
+        size += len(block)
+        if size > most:
+            raise BombError(told_bomb(len(raw), most))
         pieces.append(block)
         offset = end
     return b"".join(pieces)
+
+
+def _inflate(packed: bytes, offset: int) -> bytes:
+    """One block, never more than a block may hold."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    block = inflater.decompress(packed, _BGZF_BLOCK + 1)
+    if len(block) > _BGZF_BLOCK:
+        raise zlib.error(f"the block at byte {offset:,} is larger than 64 KiB")
+    if not inflater.eof:
+        raise zlib.error(f"the block at byte {offset:,} is not whole")
+    return block

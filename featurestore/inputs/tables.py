@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -74,8 +76,13 @@ class Table:
 
     def find(self, names: Iterable[str]) -> int | None:
         """Index of the first of several names that is a column; case, blanks and # do not count."""
-        known = [_plain(name) for name in self.header]
-        return next((known.index(name) for name in map(_plain, names) if name in known), None)
+        known = self._place
+        return next((known[name] for name in map(_plain, names) if name in known), None)
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        """Index of the first column of each plain name."""
+        return {_plain(name): i for i, name in reversed([*enumerate(self.header)])}
 
     def column(self, index: int) -> list[str]:
         """All cells of a column, blanks around them taken off."""
@@ -126,7 +133,7 @@ def read_table(path: Path, problems: Problems) -> Table | None:
         return None
     table = _without_empty_columns(table)
     names = [name for name in table.header if name]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
         what = f"columns given twice: {examples(map(repr, twice))}"
         problems.add(path, what, "give every column its own name", f"line {at + 1}")
         return None

@@ -6,14 +6,14 @@ call of two reference alleles leaves nothing in memory.
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from featurestore.inputs.problems import Problems
 from featurestore.inputs.tally import Tally
 from featurestore.inputs.variants import FIXED_COLUMNS, ref_disagrees
 from featurestore.sequence import iupac
+from featurestore.untrusted import BombError, lines_of, open_file, unpacked
 
 Spans = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 """By contig: starts and ends of disjoint spans in order, 0-based half-open."""
@@ -145,7 +146,7 @@ def read_calls(
     try:
         with _open(path) as stream:
             return _Reader(path, genome, spans, Findings(path, problems), tally).run(stream)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, BombError) as error:
         mend = "give a whole VCF as text, gzip or bgzip (check it with `gzip -t`)"
         problems.add(path, f"the file cannot be read ({error})", mend)
     return None
@@ -153,10 +154,8 @@ def read_calls(
 
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-        yield cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if packed else stream
+    with open_file(path) as stream:
+        yield unpacked(stream)
 
 
 @dataclass
@@ -181,7 +180,7 @@ class _Reader:
     def run(self, stream: IO[bytes]) -> VariantCalls | None:
         self.place = {name: i for i, name in enumerate(self.genome.contig_id)}
         headed = False
-        for number, raw in enumerate(stream, 1):
+        for number, raw in enumerate(lines_of(stream), 1):
             if not headed:
                 if raw.removeprefix(b"\xef\xbb\xbf").startswith(b"##"):
                     continue
@@ -201,7 +200,7 @@ class _Reader:
         return None if bad else self._calls()
 
     def _unique_lines(self, number: int) -> None:
-        twice = sorted({n for n in self.lines if self.lines.count(n) > 1})
+        twice = sorted(name for name, times in Counter(self.lines).items() if times > 1)
         for name in twice:
             self.findings.add("a sample name stands twice", "give each line one name", number, name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from collections.abc import Iterator
@@ -10,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Final
 
 from featurestore.inputs.files import missing_file_mend
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.model import Genome
 from featurestore.inputs.problems import Problems, examples
 from featurestore.sequence import iupac
+from featurestore.untrusted import BombError, lines_of, open_file, unpacked
 
 MOST_RECORDS: Final = 10_000
 """Records whose REF is compared with the genome."""
@@ -58,20 +58,19 @@ def check_variants(path: Path, genome: Genome, problems: Problems) -> VariantSum
     except EOFError:
         mend = "copy or download the file again (check it with `gzip -t`)"
         problems.add(path, "the gzip file is cut short", mend)
-    except (OSError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, zlib.error, UnicodeDecodeError, BombError) as error:
         mend = "give a VCF as text, gzip or bgzip (`bcftools view` writes one from BCF)"
         problems.add(path, f"the file cannot be read ({error})", mend)
     return None
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Iterator[str]]:
-    with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-        raw = gzip.GzipFile(fileobj=stream) if packed else stream
-        with io.TextIOWrapper(cast("IO[bytes]", raw), encoding="utf-8-sig") as text:
-            yield text
+def _open(path: Path) -> Iterator[IO[str]]:
+    with (
+        open_file(path) as stream,
+        io.TextIOWrapper(unpacked(stream), encoding="utf-8-sig") as text,
+    ):
+        yield text
 
 
 @dataclass
@@ -84,7 +83,8 @@ class _Check:
     records: int = 0
     symbolic: int = 0
 
-    def run(self, stream: Iterator[str]) -> VariantSummary | None:
+    def run(self, text: IO[str]) -> VariantSummary | None:
+        stream = lines_of(text)
         header, at = self._header(stream)
         if header is None:
             return None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Final
 
 from featurestore.inputs.files import missing_file_mend
 from featurestore.inputs.findings import Findings
@@ -16,6 +16,7 @@ from featurestore.inputs.problems import DataSetError, Problem, Problems
 from featurestore.inputs.variants import FIXED_COLUMNS
 from featurestore.score.bgzf import END as BGZF_END
 from featurestore.score.bgzf import is_bgzf
+from featurestore.untrusted import BombError, lines_of, open_file, unpacked
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MOST_DIGITS: Final = 18
@@ -130,12 +131,11 @@ def open_vcf(path: Path) -> Iterator[Vcf]:
     problems = Problems()
     with ExitStack() as open_files:
         with _told(path):
-            raw = open_files.enter_context(path.open("rb"))
+            raw = open_files.enter_context(open_file(path))
             start = raw.read(18)
             _check_end(path, raw, start, problems)
             raw.seek(0)
-            packed = start.startswith(b"\x1f\x8b")
-            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
+            stream = unpacked(raw)
             header, number = _header(path, stream, problems)
             problems.raise_if_any()
         yield Vcf(header, _records(path, stream, number))
@@ -155,6 +155,11 @@ def _told(path: Path) -> Iterator[None]:
         what = f"the gzip file is cut short or damaged ({error})"
         mend = "copy or download the file again (check it with `gzip -t`)"
         raise _problem(path, what, mend) from error
+    except BombError as error:
+        raise _problem(path, str(error), "a VCF has a line feed after every record") from error
+    except OSError as error:
+        what = f"the file cannot be read ({error.strerror or error})"
+        raise _problem(path, what, "check its name and permissions") from error
 
 
 def _problem(path: Path, what: str, mend: str) -> DataSetError:
@@ -174,7 +179,7 @@ def _check_end(path: Path, raw: IO[bytes], start: bytes, problems: Problems) -> 
 def _header(path: Path, stream: IO[bytes], problems: Problems) -> tuple[list[bytes], int]:
     lines: list[bytes] = []
     findings = Findings(path, problems)
-    for number, raw in enumerate(stream, 1):
+    for number, raw in enumerate(lines_of(stream), 1):
         line = raw.removeprefix(_BOM) if number == 1 else raw
         if line.startswith(b"##"):
             lines.append(line)
@@ -192,7 +197,7 @@ def _header(path: Path, stream: IO[bytes], problems: Problems) -> tuple[list[byt
 
 def _records(path: Path, stream: IO[bytes], number: int) -> Iterator[Record]:
     with _told(path):
-        for at, raw in enumerate(stream, number + 1):
+        for at, raw in enumerate(lines_of(stream), number + 1):
             body = raw.rstrip(b"\r\n")
             if body.strip():
                 yield Record(at, body.split(b"\t", _COLUMNS), raw[len(body) :])
