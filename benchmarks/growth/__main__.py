@@ -1,8 +1,7 @@
 """``python -m benchmarks.growth``: time and memory of every step, and how steeply they grow.
 
-The exponent is the slope of log(cost) over log(size) between the two largest sizes and, over all,
-of a least-squares line through cost minus the smallest size's (what every size pays alike): 1 is
-linear, less is better. Data are simulated.
+The exponent is that of the best fit of ``fixed + slope · size^exponent`` to processor seconds and to
+peak memory: 1 is linear, less is better. Data are simulated.
 """
 
 from __future__ import annotations
@@ -15,19 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from benchmarks.growth.measure import Cost, steps
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
-    """Least-squares slope of log(value − first value) over log(size); NaN where nothing grows."""
-    grown = [
-        (n, v - values[0]) for n, v in zip(sizes[1:], values[1:], strict=True) if v > values[0]
-    ]
-    if len(grown) < 2:
+    """Exponent p of the best fit of ``fixed + slope · size^p``; NaN where nothing grows by half.
+
+    Every p of a grid gets its best non-negative fixed cost and slope, in relative error: what every
+    size pays alike does not hide how the rest grows.
+    """
+    if len(sizes) < 3 or max(values) < 1.5 * min(values):
         return float("nan")
-    x, y = np.log([n for n, _ in grown]), np.log([v for _, v in grown])
-    return float(np.polyfit(x, y, 1)[0])
+    n, y = np.array(sizes, float) / min(sizes), np.array(values)
+    best = (np.inf, float("nan"))
+    for p in np.arange(0.05, 2.01, 0.01):
+        _, error = nnls(np.stack([1 / y, n**p / y], axis=1), np.ones(len(y)))
+        best = min(best, (error, float(p)))
+    return best[1]
 
 
 def table(label: str, sizes: list[int], costs: list[dict[str, Cost]]) -> str:
