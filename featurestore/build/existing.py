@@ -80,7 +80,7 @@ def _packages(group: Path) -> dict[str, str]:
 
 def _intact(path: Path, file: WrittenFile) -> bool:
     try:
-        return path.stat().st_size == file.size and hash_file(path) == file
+        return path.stat().st_size == file.size and hash_file(path, file) == file
     except OSError:
         return False
 

@@ -69,7 +69,7 @@ def drop_spoilt(work: WorkArea, plan: BuildPlan) -> int:
     for task in plan.tasks():
         _, group = plan.of(task)
         marker = work.read_marker(task, group.keys[task.shard])
-        if marker is None or any(hash_file(work.store / p) != f for p, f in marker.files.items()):
+        if marker is None or any(hash_file(work.store / p, f) != f for p, f in marker.files.items()):
             work.marker_path(task).unlink(missing_ok=True)
             spoilt += 1
     return spoilt

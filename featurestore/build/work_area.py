@@ -96,7 +96,7 @@ class WorkArea:
         """Commit the marker: from here on the shard is done."""
         body = {
             "key": key,
-            "files": {p: [f.size, f.sha256] for p, f in sorted(files.items())},
+            "files": {p: [f.size, f.digest] for p, f in sorted(files.items())},
             "facts": dict(facts),
         }
         commit_file(self.marker_path(task), [json.dumps(body).encode()])
@@ -105,7 +105,7 @@ class WorkArea:
         """The marker of a finished shard, or None if it is not done, or done for other inputs."""
         try:
             body = json.loads(self.marker_path(task).read_bytes())
-            files = {p: WrittenFile(int(size), sha) for p, (size, sha) in body["files"].items()}
+            files = {p: WrittenFile(int(size), str(digest)) for p, (size, digest) in body["files"].items()}
         except (OSError, ValueError, KeyError, TypeError):
             return None  # no marker, or one that says nothing: the shard is computed again
         if body.get("key") != key:

@@ -1,33 +1,34 @@
-"""Reads the arrays of a store by their layout, every byte verified: rows, blocks, one-chunk arrays.
+"""Reads the arrays of a store by their layout: rows, blocks, strings, and all else by zarr-python.
 
-Array metadata comes from the store's ``zarr.json``; an array that is not laid out the way our
-writer lays them out (compressed, foreign) is read through zarr-python.
+Array metadata comes from the store's ``zarr.json``. An array that is laid out the way our writer lays
+them out is read straight from its files; any other (compressed, foreign) through zarr-python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.store.files import StoreFiles
+from featurestore.store.layout import Layout, layout_of
 from featurestore.store.manifest import Manifest, hash_bytes
-from featurestore.store.shard import CRC_BYTES, crc32c, damaged, read_block, read_rows
+from featurestore.store.rows import RegularRows, Verify
+from featurestore.store.shard import CRC_BYTES, crc32c, damaged, decode_block
 from featurestore.store.text import NotTextError, StoredText
 
 if TYPE_CHECKING:
     import zarr
 
-_PLAIN = [{"name": "bytes"}, {"name": "crc32c"}]
-
-
-def _names(codecs: list[Mapping[str, Any]]) -> list[dict[str, str]]:
-    return [{"name": str(c["name"])} for c in codecs]
+_MOST_EXPANSION: Final = 65_536
+"""Bytes that one stored byte may decompress to: zstd of nothing but one letter gives some 30,000."""
+_ALWAYS_FINE: Final = 64 * 2**20
+"""Bytes that are taken without looking at what they come from."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,23 @@ class StoredArray:
         Its ``zarr.json``.
     manifest : Manifest
         What every file must be.
+    verify : {"first", "always", "never"}
+        When checksums of rows are computed; what is read whole (blocks, strings) always is.
+
+    Raises
+    ------
+    DamagedStoreError
+        If the metadata describes no array that can be.
     """
 
     files: StoreFiles
     path: str
     metadata: Mapping[str, Any]
     manifest: Manifest
+    verify: Verify = "first"
+
+    def __post_init__(self) -> None:
+        _ = self._layout  # refuses metadata that contradicts itself
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,13 +74,13 @@ class StoredArray:
         return tuple(self.metadata["dimension_names"])
 
     @cached_property
+    def _layout(self) -> tuple[Layout, np.dtype[Any]]:
+        return layout_of(self.metadata, f"{self.files.label}/{self.path}")
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Little-endian numpy dtype (StringDType for text)."""
-        name = self.metadata["data_type"]
-        stored: np.dtype[Any] = (
-            np.dtypes.StringDType() if name == "string" else np.dtype(name).newbyteorder("<")
-        )
-        return stored
+        return self._layout[1]
 
     @property
     def chunk(self) -> tuple[int, ...]:
@@ -81,66 +93,209 @@ class StoredArray:
         attributes: Mapping[str, Any] = self.metadata.get("attributes", {})
         return attributes
 
-    @cached_property
+    @property
     def layout(self) -> str:
         """``rows`` (``packed`` too), ``block``, ``text`` or ``other``."""
-        codecs = self.metadata["codecs"]
-        split_on_rows_only = self.chunk[1:] == tuple(max(n, 1) for n in self.shape[1:])
-        if self.dtype.kind == "T":
-            plain = [{"name": "vlen-utf8"}, {"name": "crc32c"}]
-            one_chunk = len(self.shape) == 1 and self.chunk[0] >= self.shape[0]
-            return "text" if _names(codecs) == plain and one_chunk else "other"
-        if not split_on_rows_only:
-            return "other"
-        if _names(codecs) == _PLAIN:
-            return "block"
-        if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
-            inner = codecs[0]["configuration"]
-            regular = (
-                tuple(inner["chunk_shape"]) == (self.inner_rows, *self.chunk[1:])
-                and self.chunk[0] % self.inner_rows == 0
-                and inner["index_location"] == "end"
-            )
-            if (
-                regular
-                and _names(inner["codecs"]) == _PLAIN
-                and _names(inner["index_codecs"]) == _PLAIN
-            ):
-                return "rows"
-        return "other"
+        return self._layout[0].kind
 
-    @cached_property
+    @property
     def inner_rows(self) -> int:
-        """Rows of one inner chunk; 1 where the array is not sharded."""
-        codec = self.metadata["codecs"][0]
-        sharded = codec["name"] == "sharding_indexed"
-        return int(codec["configuration"]["chunk_shape"][0]) if sharded else 1
+        """Rows of one inner chunk; of a chunk where the array is not sharded."""
+        return self._layout[0].inner_rows
 
     def key(self, shard: int) -> str:
         """Key of the file of one shard or chunk along the first axis."""
         index = (shard, *(0,) * (len(self.shape) - 1))
         return "/".join([self.path, "c", *map(str, index)])
 
-    def file(self, shard: int) -> Path:
-        """File of one shard or chunk along the first axis."""
-        return Path(self.files.label) / self.key(shard)
+    def place(self, shard: int) -> str:
+        """Where the file of one shard or chunk along the first axis lies, for messages."""
+        return f"{self.files.label}/{self.key(shard)}"
+
+    @cached_property
+    def _rows(self) -> RegularRows:
+        return RegularRows(
+            self.files,
+            self.key,
+            self._layout[0],
+            self.manifest.files,
+            self.verify,
+            self._slabs_into,
+        )
 
     def read(self) -> NDArray[Any]:
-        """The whole array, a new one."""
+        """The whole array, a new one.
+
+        Raises
+        ------
+        DamagedStoreError
+            If what is read is missing, has another size or fails its checksum.
+        """
         if self.layout == "text":
             return self._all_text()
-        if self.layout == "other" or not self.shape or self.shape[0] == 0:
+        if 0 in self.shape:
+            return np.empty(self.shape, self.dtype)
+        if self.layout == "other" or not self.shape:
             return self._through_zarr()
+        if self.layout == "rows" and not self.files.is_remote:
+            self._rows.check_sizes()
         return self.take(np.arange(self.shape[0], dtype=np.int64))
 
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows in the order asked for: a new C-contiguous array, shape (len(rows), …).
+
+        Raises
+        ------
+        IndexError
+            If a row lies outside the array.
+        DamagedStoreError
+            If what is read is missing, has another size or fails its checksum.
+        """
+        rows = self._within(rows)
+        if self.layout == "text":
+            return np.ascontiguousarray(self._all_text()[rows])
+
+        def make() -> NDArray[Any]:
+            return np.empty((len(rows), *self.shape[1:]), self.dtype)
+
+        if not len(rows) or 0 in self.shape:
+            return make()
+        if self.layout == "rows" and not self.files.is_remote:
+            return self._rows.take(rows, make)
+        self._check_first(int(rows[0]))
+        if (found := self._by_ranges(rows)) is not None:
+            return found
+        out = make()
+        self._fill(rows, out)
+        return out
+
+    def take_into(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """As :meth:`take`, into memory of the caller's, which can be used again and again.
+
+        Parameters
+        ----------
+        out : array, shape (len(rows), …), C-contiguous, of the array's dtype
+
+        Raises
+        ------
+        ValueError
+            If ``out`` is not such an array.
+        IndexError, DamagedStoreError
+            As :meth:`take`.
+        """
+        rows = self._within(rows)
+        shape = (len(rows), *self.shape[1:])
+        fits = out.shape == shape and out.dtype == self.dtype and out.flags.c_contiguous
+        if not fits or not out.flags.writeable:
+            raise ValueError(
+                f"{self.path}: take_into needs a C-contiguous, writable array of shape {shape} and dtype "
+                f"{self.dtype}, not {out.shape} {out.dtype}"
+            )
+        if not len(rows) or 0 in self.shape:
+            return
+        if self.layout == "rows" and not self.files.is_remote:
+            self._rows.take_into(rows, out)
+        elif (found := self._by_ranges(rows)) is not None:
+            out[...] = found
+        else:
+            self._fill(rows, out)
+
+    def _within(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = np.ascontiguousarray(rows, np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
+            raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.shape[0]}")
+        return rows
+
+    def _by_ranges(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+        """Rows by ranges of bytes: over a network, or compressed; None where that cannot be."""
+        if self.layout == "block" and not self.files.is_remote:
+            return None
+        from featurestore.store import ranges
+
+        return ranges.take(self, rows)
+
+    def _fill(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        if self.layout == "block":
+            for where, slab in self._blocks(rows):
+                out[where] = slab
+        else:
+            self._slabs_into(rows, out)
+
+    def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Where rows of each chunk belong, and their values."""
+        size = self.chunk[0]
+        chunk_of = rows // size
+        for chunk in np.unique(chunk_of).tolist():
+            where = np.flatnonzero(chunk_of == chunk)
+            try:
+                data = self.files.read(self.key(chunk))
+            except FileNotFoundError as error:
+                raise damaged(self.place(chunk), "it is missing") from error
+            block = decode_block(self.place(chunk), data, self.dtype, self.chunk)
+            yield where, block[rows[where] - chunk * size]
+
+    def _check_first(self, row: int) -> None:
+        """Hold the size of a row against that of its file, before memory is taken on its word."""
+        layout, key = self._layout[0], self.key(row // self._layout[0].shard_rows)
+        if self.layout == "other":
+            self._refuse_expansion(layout.shard_rows * layout.row_bytes, [key])
+        elif self.layout == "block":
+            self._expect_size(key, layout.file_bytes(0))
+
+    def _expect_size(self, key: str, belong: int) -> None:
+        try:
+            size = self.files.size(key)
+        except FileNotFoundError as error:
+            raise damaged(f"{self.files.label}/{key}", "it is missing") from error
+        if size != belong:
+            raise damaged(
+                f"{self.files.label}/{key}", f"it has {size:,} bytes where {belong:,} belong"
+            )
+
+    def _refuse_expansion(self, wanted: int, keys: list[str]) -> None:
+        """Refuse to take memory that no decompression of these files can fill."""
+        if wanted <= _ALWAYS_FINE:
+            return
+        stored = sum(self.manifest.files[k].size for k in keys if k in self.manifest.files)
+        if wanted > stored * _MOST_EXPANSION:
+            raise damaged(
+                f"{self.files.label}/{self.path}/zarr.json",
+                f"its shape asks for {wanted:,} bytes of values, which its files ({stored:,} bytes) cannot hold",
+            )
+
     def _through_zarr(self) -> NDArray[Any]:
+        start = f"{self.path}/c"
+        keys = [k for k in self.manifest.files if k == start or k.startswith(f"{start}/")]
+        # A string takes at least its length, of 4 bytes, on disk, and 16 in memory.
+        itemsize = 16 if self.dtype.kind == "T" else self.dtype.itemsize
+        self._refuse_expansion(max(math.prod(self.shape), math.prod(self.chunk)) * itemsize, keys)
         return np.asarray(self.opened_by_zarr()[...])
+
+    def _elsewhere(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Rows of one shard that another tool laid out, or that cannot be mapped."""
+        from featurestore.store import ranges
+
+        found = ranges.take(self, rows) if self._rows.is_regular(int(rows[0])) else None
+        if found is None:
+            self._slabs_into(rows, out)
+        else:
+            out[...] = found
+
+    def _slabs_into(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Rows through zarr-python, which is quick at stretches only: one (inner) chunk at a time."""
+        array, inner = self.opened_by_zarr(), self._layout[0].inner_rows
+        chunk_of = rows // inner
+        for chunk in np.unique(chunk_of).tolist():
+            where = np.flatnonzero(chunk_of == chunk)
+            first, last = int(rows[where].min()), int(rows[where].max()) + 1
+            slab = np.asarray(array[first:last])
+            out[where] = slab[rows[where] - first]
 
     def _all_text(self) -> NDArray[Any]:
         try:
             return self.text().all()
         except UnicodeDecodeError as error:
-            raise damaged(self.file(0), f"it is not UTF-8 ({error})") from error
+            raise damaged(self.place(0), f"it is not UTF-8 ({error})") from error
 
     def opened_by_zarr(self) -> zarr.Array[Any]:
         """The array as zarr-python reads it, every file held against the manifest."""
@@ -165,54 +320,13 @@ class StoredArray:
         try:
             data = self.files.read(key)
         except FileNotFoundError as error:
-            raise damaged(self.file(0), "it is missing") from error
-        if key in self.manifest.files and hash_bytes(data) != self.manifest.files[key]:
-            raise damaged(self.file(0), "its bytes are not those that were written")
+            raise damaged(self.place(0), "it is missing") from error
+        expected = self.manifest.files.get(key)
+        if expected is not None and hash_bytes(data, expected) != expected:
+            raise damaged(self.place(0), "its bytes are not those that were written")
         if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
-            raise damaged(self.file(0), "its checksum does not match its bytes")
+            raise damaged(self.place(0), "its checksum does not match its bytes")
         try:
             return StoredText.parse(data[:-CRC_BYTES], n)
         except NotTextError as error:
-            raise damaged(self.file(0), str(error)) from error
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows in the order asked for: a new C-contiguous array, shape (len(rows), …).
-
-        Raises
-        ------
-        IndexError
-            If a row lies outside the array.
-        DamagedStoreError
-            If what is read is missing, short or fails its checksum.
-        """
-        rows = np.asarray(rows, np.int64)
-        if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
-            raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.shape[0]}")
-        if self.layout in {"other", "text"}:
-            return np.ascontiguousarray(self.read()[rows])
-        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        size = self.chunk[0]
-        shard_of = rows // size
-        for shard in np.unique(shard_of).tolist():
-            where = np.flatnonzero(shard_of == shard).astype(np.int64)
-            local = rows[where] - shard * size
-            if self.layout == "block":
-                out[where] = read_block(self.file(shard), self.dtype, self.chunk)[local]
-            else:
-                held = min(size, self.shape[0] - shard * size)
-                if self.inner_rows == 1:
-                    read_rows(self.file(shard), local, held, size, out, where)
-                else:
-                    out[where] = self._packed(shard, local, held)
-        return out
-
-    def _packed(self, shard: int, local: NDArray[np.int64], held: int) -> NDArray[Any]:
-        """Rows of a shard whose inner chunks hold several."""
-        wanted, of_row = np.unique(local // self.inner_rows, return_inverse=True)
-        pieces = np.empty((len(wanted), self.inner_rows, *self.shape[1:]), self.dtype)
-        read_rows(
-            self.file(shard), wanted, -(-held // self.inner_rows), self.chunk[0] // self.inner_rows,
-            pieces, np.arange(len(wanted), dtype=np.int64),
-        )  # fmt: skip
-        rows: NDArray[Any] = pieces[of_row, local % self.inner_rows]
-        return rows
+            raise damaged(self.place(0), str(error)) from error

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from typing import Any
 
 from zarr.abc.store import (
@@ -18,7 +16,7 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from featurestore.store.files import StoreFiles
-from featurestore.store.manifest import Manifest
+from featurestore.store.manifest import Manifest, hash_bytes
 from featurestore.store.shard import damaged
 
 
@@ -56,8 +54,8 @@ class CheckedStore(Store):
         """The same store; it is always read-only."""
         return CheckedStore(self.files, self.manifest)
 
-    def _path(self, key: str) -> Path:
-        return Path(self.files.label) / key
+    def _path(self, key: str) -> str:
+        return f"{self.files.label}/{key}"
 
     def _whole(self, key: str) -> bytes:
         data = self.files.read(key)
@@ -67,7 +65,7 @@ class CheckedStore(Store):
                 raise damaged(
                     self._path(key), f"it has {len(data):,} bytes where {expected.size:,} belong"
                 )
-            if hashlib.sha256(data).hexdigest() != expected.sha256:
+            if hash_bytes(data, expected) != expected:
                 raise damaged(self._path(key), "its bytes are not those that were written")
         return data
 

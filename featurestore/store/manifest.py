@@ -1,4 +1,4 @@
-"""The manifest: size and sha256 of every file of a store, so that any flipped bit is found.
+"""The manifest: size and digest of every file of a store, so that any flipped bit is found.
 
 ``manifest.json`` at the root. Its text is canonical (sorted keys, one form) and ends in the
 sha256 of everything before, so a change in the manifest itself is found too.
@@ -13,26 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from featurestore.errors import DamagedStoreError, StoreNotFoundError
+from featurestore.store.commit import WrittenFile, commit_file
+from featurestore.store.digest import hash_bytes, hash_file, hash_stream
 from featurestore.store.files import LocalFiles, StoreFiles
-from featurestore.store.shard import WrittenFile, commit_file
+
+__all__ = [
+    "MANIFEST", "Manifest", "WrittenFile", "hash_bytes", "hash_file", "hash_stream", "manifest_of",
+    "read_manifest",
+]  # fmt: skip
 
 MANIFEST: Final = "manifest.json"
-
-
-def hash_file(path: Path) -> WrittenFile:
-    """Size and sha256 of a file, streamed."""
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-            size += len(piece)
-    return WrittenFile(size, digest.hexdigest())
-
-
-def hash_bytes(data: bytes) -> WrittenFile:
-    """Size and sha256 of the content of a file."""
-    return WrittenFile(len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Manifest:
     def text(self) -> bytes:
         """Canonical bytes."""
         body = {
-            "files": {p: [f.size, f.sha256] for p, f in sorted(self.files.items())},
+            "files": {p: [f.size, f.digest] for p, f in sorted(self.files.items())},
             "keys": dict(sorted(self.keys.items())),
             "manifest_version": 1,
         }
@@ -98,7 +88,7 @@ def manifest_of(files: StoreFiles) -> Manifest:
     try:
         body = json.loads(core) if intact else None
         manifest = body and Manifest(
-            {p: WrittenFile(int(size), sha) for p, (size, sha) in body["files"].items()},
+            {p: WrittenFile(int(size), str(digest)) for p, (size, digest) in body["files"].items()},
             dict(body["keys"]),
         )
     except (ValueError, KeyError, TypeError):

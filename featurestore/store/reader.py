@@ -102,7 +102,7 @@ class Store:
             group, _, deeper = rest.partition("/")
             read = group in _GENE_ARRAYS or group in groups
             if owner in species and read and "c" in deeper.split("/"):  # values, not metadata
-                lines.append(f"{path} {file.sha256}")
+                lines.append(f"{path} {file.digest}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property

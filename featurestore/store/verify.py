@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -57,7 +57,7 @@ def verify(store: Path) -> Verification:
         return Verification(str(store), 0, 0, [Finding(MANIFEST, str(error))])
     findings = [*_checksums(store, manifest), *_strangers(store, manifest)]
     if not findings:
-        findings += _structure(store, manifest)
+        findings += structure(lambda name: (store / name).read_bytes(), manifest)
     size = sum(f.size for f in manifest.files.values())
     return Verification(str(store), len(manifest.files) + 1, size, findings)
 
@@ -68,8 +68,8 @@ def _checksums(store: Path, manifest: Manifest) -> Iterator[Finding]:
             size = (store / name).stat().st_size
             if size != expected.size:
                 yield Finding(name, f"{size:,} bytes where {expected.size:,} belong")
-            elif hash_file(store / name) != expected:
-                yield Finding(name, "its bytes are not those that were written (sha256 differs)")
+            elif hash_file(store / name, expected) != expected:
+                yield Finding(name, "its bytes are not those that were written (digest differs)")
         except FileNotFoundError:
             yield Finding(name, "missing")
         except OSError as error:
@@ -85,12 +85,15 @@ def _strangers(store: Path, manifest: Manifest) -> Iterator[Finding]:
             yield Finding(name, STRANGER)
 
 
-def _structure(store: Path, manifest: Manifest) -> Iterator[Finding]:
-    """Every array has the dimensions of the registry and every chunk that its shape asks for."""
+def structure(read: Callable[[str], bytes], manifest: Manifest) -> Iterator[Finding]:
+    """Every array has the dimensions of the registry and every chunk that its shape asks for.
+
+    ``read`` gives the bytes of a file.
+    """
     for name in sorted(manifest.files):
         if not name.endswith("zarr.json"):
             continue
-        body = json.loads((store / name).read_bytes())
+        body = json.loads(read(name))
         if body["node_type"] != "array":
             continue
         folder = name.removesuffix("/zarr.json")

@@ -1,0 +1,205 @@
+"""Checksums, writing and gathering of shards: compiled kernels, or the same in Python."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.native import loading
+from featurestore.native.compiler import KernelError
+from featurestore.store.commit import write_parts
+
+CRC_BYTES: Final = 4
+SMALL: Final = 64 * 2**20
+"""Bytes that a process handles in Python before it compiles or loads kernels: the few reads of a
+short command do not wait for a compiler."""
+_PIECE: Final = 1 << 20
+_MOST_ROWS: Final = 512
+
+_SOURCES: Final = Path(loading.__file__).parent / "src"
+_SIGNATURES: Final = {
+    "meristem_crc32c": (ctypes.c_uint32, 1, 2),
+    "meristem_reserve": (loading.SIZE, 0, 2),
+    "meristem_write_rows": (loading.SIZE, 2, 3),
+    "meristem_gather": (loading.SIZE, 4, 5),
+}
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where the first byte of an array lies."""
+    return int(array.__array_interface__["data"][0])
+
+
+@dataclass(frozen=True)
+class ShardKernels:
+    """The compiled kernels. Calls release the interpreter lock."""
+
+    functions: dict[str, Any]
+
+    def crc32c(self, data: NDArray[np.uint8], before: int = 0) -> int:
+        """Checksum of contiguous bytes that follow those whose checksum is ``before``."""
+        return int(self.functions["meristem_crc32c"](address(data), data.nbytes, before))
+
+    def reserve(self, file: int, size: int) -> None:
+        """Claim the room of a file that will have ``size`` bytes."""
+        _raise(self.functions["meristem_reserve"](file, size))
+
+    def write_rows(self, file: int, rows: NDArray[np.uint8], crcs: NDArray[np.uint8]) -> None:
+        """Write rows (n, bytes), each followed by its checksum, and fill ``crcs`` (n, 4)."""
+        n, size = rows.shape
+        _raise(self.functions["meristem_write_rows"](address(rows), address(crcs), n, size, file))
+
+    def gather(
+        self, maps: NDArray[np.int64], checks: NDArray[np.int64] | None, rows: NDArray[np.int64],
+        out: NDArray[Any], row_bytes: int, inner_rows: int, shard_rows: int, told: bool,
+    ) -> int:  # fmt: skip
+        """Copy rows of mapped shards into ``out``.
+
+        Parameters
+        ----------
+        maps : int64 array, shape (shards,)
+            Address of each shard that rows are in.
+        checks : int64 array, shape (shards,), optional
+            Address of a byte for each inner chunk of a shard: not 0 if its checksum was right. Those
+            that are read are computed and set. None: no checksum is looked at.
+        rows : int64 array, contiguous, within the array
+        told : bool
+            Whether the system tells which pages are in memory.
+
+        Returns
+        -------
+        int
+            −1, or the first index into ``rows`` whose inner chunk fails its checksum.
+        """
+        return int(
+            self.functions["meristem_gather"](
+                address(maps), None if checks is None else address(checks), address(rows),
+                address(out), len(rows), row_bytes, inner_rows, shard_rows, told,
+            )
+        )  # fmt: skip
+
+
+def _raise(code: int) -> None:
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+_seen = 0
+
+
+def kernels(work: int = 0) -> ShardKernels | None:
+    """The kernels, or None where Python is to do it.
+
+    Parameters
+    ----------
+    work : int
+        Bytes to be handled: without ``MERISTEM_KERNELS=on`` a process begins with Python, and
+        loads kernels once it has handled :data:`SMALL` bytes.
+    """
+    global _seen
+    wanted = loading.switch()
+    if wanted == "auto" and _loaded.library is None:
+        _seen += work
+        if _seen < SMALL or _loaded.reason is not None:
+            return None
+    return _loaded.get()
+
+
+def crc32c(data: NDArray[np.uint8], before: int = 0) -> int:
+    """Checksum of contiguous bytes that follow those whose checksum is ``before``."""
+    # numpy arrays rather than memoryviews: google_crc32c takes no writable memoryview.
+    return int(google_crc32c.extend(before, data))
+
+
+def write_rows(file: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Write rows (n, bytes), each followed by its checksum; gives the checksums (n, 4)."""
+    crcs = np.empty((len(rows), CRC_BYTES), np.uint8)
+    if found := kernels(rows.nbytes):
+        found.write_rows(file, rows, crcs)
+        return crcs
+    together = min(max(1, _PIECE // max(rows.shape[1], 1)), _MOST_ROWS)
+    for start in range(0, len(rows), together):
+        parts: list[Any] = []
+        for row in range(start, min(start + together, len(rows))):
+            crcs[row] = np.frombuffer(crc32c(rows[row]).to_bytes(CRC_BYTES, "little"), np.uint8)
+            parts += [rows[row], crcs[row]]
+        write_parts(file, parts)
+    return crcs
+
+
+def _load() -> ShardKernels:
+    functions, _ = loading.open_library(_SOURCES, _SIGNATURES, quiet=True)
+    found = ShardKernels(functions)
+    _test_checksums(found)
+    _test_writing(found)
+    _test_gathering(found)
+    return found
+
+
+def _refuse(what: str) -> KernelError:
+    return KernelError(
+        f"the compiled kernels of the store failed their self-test: {what}; set CC to another "
+        "compiler, and please report this one"
+    )
+
+
+def _test_checksums(found: ShardKernels) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 40_000, np.uint8)
+    for start in (0, 1, 5):
+        for size in (0, 1, 7, 8, 63, 64, 255, 256, 257, 319, 383, 1000, 6143, 6144, 6145, 33_333):
+            part = data[start : start + size]
+            before = crc32c(data[:start])
+            if found.crc32c(part, before) != crc32c(part, before):
+                raise _refuse(f"crc32c of {size} bytes")
+
+
+def _test_writing(found: ShardKernels) -> None:
+    rows = np.random.default_rng(1).integers(0, 256, (7, 300), np.uint8)
+    crcs = np.empty((7, CRC_BYTES), np.uint8)
+    with tempfile.TemporaryFile() as file:
+        found.write_rows(file.fileno(), rows, crcs)
+        file.seek(0)
+        written = np.frombuffer(file.read(), np.uint8).reshape(7, -1)
+    wanted = [crc32c(row) for row in rows]
+    if (written[:, :300] != rows).any() or (written[:, 300:] != crcs).any():
+        raise _refuse("rows are not written as they are")
+    if crcs.view("<u4")[:, 0].tolist() != wanted:
+        raise _refuse("checksums of written rows")
+
+
+def _test_gathering(found: ShardKernels) -> None:
+    """Two shards of three inner chunks of two rows of 10,000 bytes."""
+    chunks = np.random.default_rng(2).integers(0, 256, (2, 3, 20_000), np.uint8)
+    crcs = [crc32c(chunk).to_bytes(CRC_BYTES, "little") for chunk in chunks.reshape(6, -1)]
+    stored = np.frombuffer(b"".join(crcs), np.uint8).reshape(2, 3, CRC_BYTES)
+    shards = np.ascontiguousarray(np.concatenate([chunks, stored], axis=2))
+    maps = np.array([address(shard) for shard in shards], np.int64)
+    rows = np.array([11, 0, 1, 4, 5, 6, 3, 3], np.int64)
+    wanted = chunks.reshape(12, -1)[rows]
+    sound = np.zeros((2, 3), np.uint8)
+    checks = np.array([address(held) for held in sound], np.int64)
+    for told, given in ((True, None), (True, checks), (False, checks)):
+        out = np.empty_like(wanted)
+        if found.gather(maps, given, rows, out, 10_000, 2, 6, told) != -1 or (out != wanted).any():
+            raise _refuse("rows are not gathered as they are")
+    if sound.tolist() != [[1, 1, 1], [1, 0, 1]]:
+        raise _refuse("which checksums were looked at")
+    sound[:] = 0
+    shards[1, 2, 5] ^= 1
+    if (
+        found.gather(maps, checks, rows[::-1].copy(), np.empty_like(wanted), 10_000, 2, 6, True)
+        != 7
+    ):
+        raise _refuse("a wrong checksum is not seen")
+
+
+_loaded = loading.Loaded(_load, "plain Python reads and writes shards", logging.INFO)
