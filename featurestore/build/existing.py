@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featurestore.build.group_plan import GENOME_CHUNKS_PER_TASK, BuildPlan, GroupPlan, Task
-from featurestore.build.shared import pool_from_store
+from featurestore.build.group_plan import GENOME_CHUNKS_PER_TASK, BuildPlan, Task, pool_name
+from featurestore.build.known import Source, indexed, write_index
 from featurestore.build.work_area import WorkArea
-from featurestore.embedders.base import identity_digest
+from featurestore.embedders.base import vector_shapes
 from featurestore.errors import StoreError
 from featurestore.schema import WHOLE_NAMES, Status
 from featurestore.store.identify import meristem_attribute
@@ -40,33 +43,41 @@ def readable_manifest(store: Path) -> Manifest | None:
         return None  # the build then computes everything: slower, never wrong
 
 
-def take_over(work: WorkArea, plan: BuildPlan, store: Path, manifest: Manifest) -> int:
+def take_over(
+    work: WorkArea, plan: BuildPlan, store: Path, manifest: Manifest, done: Collection[Task]
+) -> set[Task]:
     """Link into the work area every shard of the store whose key the plan asks for.
 
     A file whose bytes are not what the manifest says is left behind, and so computed again.
 
+    Parameters
+    ----------
+    done : collection of Task
+        Shards that are finished already.
+
     Returns
     -------
-    int
-        Number of shards taken over.
+    set of Task
+        Shards taken over.
     """
     by_task: dict[str, dict[str, WrittenFile]] = {}
     for path, file in manifest.files.items():
         if (name := _task_of(path)) is not None:
             by_task.setdefault(name, {})[path] = file
-    taken = 0
+    taken: set[Task] = set()
+    packages: dict[str, dict[str, str]] = {}
     for task in plan.tasks():
-        _, group = plan.of(task)
-        key = group.keys[task.shard]
-        if manifest.keys.get(task.path) != key or work.read_marker(task, key) is not None:
+        key, group = plan.key(task), f"{task.species}/{task.group}"
+        if task in done or manifest.keys.get(task.path) != key:
             continue
         files = by_task.get(task.path, {})
         if files and all(_intact(store / p, f) for p, f in files.items()):
             for path in files:
-                _link(store / path, work.store / path)
-            packages = _packages(store / task.species / task.group)
-            work.write_marker(task, key, files, {"taken_over": True, "packages": packages})
-            taken += 1
+                link(store / path, work.store / path)
+            if group not in packages:
+                packages[group] = _packages(store / group)
+            work.write_marker(task, key, files, {"taken_over": True, "packages": packages[group]})
+            taken.add(task)
     return taken
 
 
@@ -85,7 +96,8 @@ def _intact(path: Path, file: WrittenFile) -> bool:
         return False
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Give a finished file a second place; its bytes are never written over, only replaced."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
@@ -94,58 +106,74 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def pool_known_bins(work: WorkArea, plan: BuildPlan, store_path: Path) -> dict[str, int]:
-    """Offer the vectors of the existing store to costly embedders whose shards are to be computed.
+def index_known_bins(
+    work: WorkArea, plan: BuildPlan, store_path: Path, pending: Collection[Task]
+) -> dict[str, int]:
+    """Index the vectors of the existing store for costly embedders whose shards are to be computed.
 
     Returns
     -------
     dict of embedder name to number of distinct inputs that need no model run
     """
-    offered: dict[str, int] = {}
+    pools = pending_pools(plan, pending)
+    if not pools:
+        return {}
     try:
         store = open_store(store_path)
     except StoreError:
         return {}  # damaged metadata: everything is computed
-    pending = {
-        group.pool
-        for species in plan.species
-        for group in species.groups
-        if group.embeds
-        and group.identity["costly"]
-        and any(
-            work.read_marker(Task(species.name, group.name, i), key) is None
-            for i, key in enumerate(group.keys)
-        )
-    }
-    for species in plan.species:
-        for group in species.groups:
-            if not group.embeds or group.pool not in pending or species.name not in store.species:
-                continue
-            if not store.has(species.name, f"{group.name}/input_digest"):
-                continue
-            count = _offer(work, store, species.name, group)
-            offered[group.embedder_name] = offered.get(group.embedder_name, 0) + count
+    offered: dict[str, int] = {}
+    for species in store.species:
+        for name in embedded_groups(store, species):
+            try:
+                count = _index(work, store, species, name, pools)
+            except StoreError:
+                continue  # damaged: it offers nothing, and its shards are computed
+            if count:
+                embedder = name.rpartition("/")[2]
+                offered[embedder] = offered.get(embedder, 0) + count
     return offered
 
 
-def _offer(work: WorkArea, store: Store, species: str, group: GroupPlan) -> int:
-    """Pool one group of the store; a damaged one offers nothing, and its shards are computed."""
-    try:
-        attrs = store.meta(species, group.name)["attributes"]["meristem"]["embedder"]
-        found = {k: v for k, v in attrs.items() if k != "name"}
-        if identity_digest(found) != identity_digest(group.identity):
-            return 0
-        if group.identity["context"] == "region":
-            return 0  # its vectors are means over model inputs, not of one
-        return _pool_group(work, store, species, group)
-    except StoreError:
-        return 0
+def pending_pools(plan: BuildPlan, pending: Collection[Task]) -> set[str]:
+    """Pools of the costly embedders that pending shards need."""
+    groups = {(task.species, task.group) for task in pending}
+    return {
+        group.pool
+        for species in plan.species
+        for group in species.groups
+        if group.embeds and group.identity["costly"] and (species.name, group.name) in groups
+    }
 
 
-def _pool_group(work: WorkArea, store: Store, species: str, group: GroupPlan) -> int:
-    digest = store.array(species, f"{group.name}/input_digest")
-    usable = store.array(species, f"{group.name}/status") == Status.OK
-    if group.kind == "embedder":
-        usable = np.broadcast_to(usable[:, :, None], digest.shape[:3])
-    vectors = {n: store.array(species, f"{group.name}/{n}") for n in group.identity["outputs"]}
-    return pool_from_store(work, group.pool, digest, usable, vectors)
+def embedded_groups(store: Store, species: str) -> list[str]:
+    """Groups of a species that hold vectors by input digest, those of variant sets too."""
+    own = [n for n in store.embedders(species) if n != "onehot"]
+    sets = [f"variants/{s}/{n}" for s in store.variant_sets(species) for n in own]
+    return [n for n in [*own, *sets] if store.has(species, f"{n}/input_digest")]
+
+
+def _index(work: WorkArea, store: Store, species: str, name: str, pools: Collection[str]) -> int:
+    attributes = store.meta(species, name)["attributes"]["meristem"]["embedder"]
+    identity = {k: v for k, v in attributes.items() if k != "name"}
+    pool = pool_name(attributes["name"], identity)
+    if pool not in pools or identity["context"] == "region":
+        return 0  # vectors of a region are means over model inputs, not of one
+    digest = store.stored(species, f"{name}/input_digest")
+    source = Source(
+        str(store.path), store.digest,
+        {n: f"{species}/{name}/{n}" for n in identity["outputs"]},
+        {n: list(shape) for n, shape in vector_shapes(identity).items()},
+        math.prod(digest.shape[1:-1]),
+    )  # fmt: skip
+    if (there := indexed(work, pool, source)) is not None:
+        return there
+    usable = store.array(species, f"{name}/status") == Status.OK
+    digests = digest.read()
+    return write_index(work, pool, source, digests, _by_bin(usable, digests))
+
+
+def _by_bin(usable: NDArray[np.bool_], digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Status of regions (gene, region) or rows (row,), spread over the bins of ``digests``."""
+    whole = usable.reshape(*usable.shape, *(1,) * (digests.ndim - 1 - usable.ndim))
+    return np.broadcast_to(whole, digests.shape[:-1])

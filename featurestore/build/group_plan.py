@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.embedders.base import identity_digest
+from featurestore.store.shard import commit_file
 
 GroupKind = Literal[
     "genome",
@@ -67,7 +69,7 @@ class GroupPlan:
     @property
     def pool(self) -> str:
         """Name of the pool of known vectors: another configuration of the embedder is another pool."""
-        return f"{self.embedder_name}-{identity_digest(self.identity)[:16]}"
+        return pool_name(self.embedder_name, self.identity)
 
     @property
     def embeds(self) -> bool:
@@ -135,14 +137,21 @@ class BuildPlan:
         ]
         return [task for _, task in sorted(found, key=lambda pair: pair[0])]
 
+    @cached_property
+    def _groups(self) -> dict[tuple[str, str], tuple[SpeciesPlan, GroupPlan]]:
+        return {(s.name, g.name): (s, g) for s in self.species for g in s.groups}
+
     def of(self, task: Task) -> tuple[SpeciesPlan, GroupPlan]:
         """Species and group of a task."""
-        species = next(s for s in self.species if s.name == task.species)
-        return species, species.group(task.group)
+        return self._groups[task.species, task.group]
+
+    def key(self, task: Task) -> str:
+        """Digest of everything that the bytes of a shard follow from."""
+        return self.of(task)[1].keys[task.shard]
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        path.write_text(json.dumps(asdict(self)))
+        commit_file(path, [json.dumps(asdict(self)).encode()])
 
     @classmethod
     def load(cls, path: Path) -> BuildPlan:
@@ -156,6 +165,11 @@ class BuildPlan:
             for s in raw["species"]
         )  # fmt: skip
         return cls(raw["dataset_digest"], raw["bin_bp"], species)
+
+
+def pool_name(embedder: str, identity: Mapping[str, Any]) -> str:
+    """Name under which vectors of one configuration of an embedder are known."""
+    return f"{embedder}-{identity_digest(identity)[:16]}"
 
 
 def digest_json(value: Any) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,27 @@ from numpy.typing import NDArray
 from featurestore.build.compute import Lookup
 from featurestore.build.mapped import ONE_PARSE
 from featurestore.build.reuse import KnownBins
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The content of a pool: vectors by output, shape (n, …), and where each digest stands."""
+
+    known: KnownBins
+    vectors: Mapping[str, NDArray[Any]]
+
+    def has(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which digests (n, 16) are known, shape (n,)."""
+        found: NDArray[np.bool_] = self.known.find(digests) >= 0
+        return found
+
+    def __call__(
+        self, digests: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+        """Which digests are known, and by output their vectors."""
+        place = self.known.find(digests)
+        have = place >= 0
+        return have, {n: v[place[have]] for n, v in self.vectors.items()}
 
 
 @dataclass(frozen=True)
@@ -50,21 +72,22 @@ class Pool:
             os.fsync(file.fileno())
         partial.replace(path)
 
-    def lookup(self) -> Lookup | None:
-        """Look-up over the pieces that are there now, or None if there are none."""
+    def pieces(self) -> Pieces | None:
+        """What the pieces hold that are there now, or None if there are none."""
         there = self.folder.is_dir()
         stamp = tuple(sorted(p.name for p in self.folder.glob("[!.]*.npz"))) if there else ()
-        read = _read(str(self.folder), stamp) if stamp else None
-        if read is None:
-            return None
-        known, vectors = read
+        return _read(str(self.folder), stamp) if stamp else None
 
-        def find(digests: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
-            place = known.find(digests)
-            have = place >= 0
-            return have, {n: v[place[have]] for n, v in vectors.items()}
+    def lookup(self) -> Lookup | None:
+        """Look-up over the pieces that are there now, or None if there are none."""
+        return self.pieces()
 
-        return find
+    def take_in(self, other: Pool) -> None:
+        """Move the pieces of another pool of the same embedder into this one."""
+        for piece in sorted(other.folder.glob("[!.]*.npz")):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            piece.replace(self.folder / piece.name)
+        other.remove()
 
     def remove(self) -> None:
         """Delete all pieces."""
@@ -72,7 +95,7 @@ class Pool:
 
 
 @lru_cache(maxsize=8)
-def _read(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, NDArray[Any]]] | None:
+def _read(folder: str, _stamp: tuple[str, ...]) -> Pieces | None:
     digests: list[NDArray[np.uint8]] = []
     vectors: dict[str, list[NDArray[Any]]] = {}
     for path in sorted(Path(folder).glob("[!.]*.npz")):
@@ -89,7 +112,7 @@ def _read(folder: str, _stamp: tuple[str, ...]) -> tuple[KnownBins, dict[str, ND
         return None
     joined = np.concatenate(digests)
     known = KnownBins.of(joined, np.ones(len(joined), bool))
-    return known, {name: np.concatenate(parts) for name, parts in vectors.items()}
+    return Pieces(known, {name: np.concatenate(parts) for name, parts in vectors.items()})
 
 
 def either(first: Lookup | None, second: Lookup | None) -> Lookup | None:
@@ -100,14 +123,18 @@ def either(first: Lookup | None, second: Lookup | None) -> Lookup | None:
 
     def find(digests: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
         have, found = one(digests)
+        if have.all():
+            return have, found
         more, further = other(digests[~have])
         both = have.copy()
         both[~have] = more
         joined = {}
-        for name, values in found.items():
-            full = np.empty((len(digests), *values.shape[1:]), values.dtype)
-            full[have] = values
-            full[np.flatnonzero(~have)[more]] = further[name]
+        for name, like in {**found, **further}.items():
+            full = np.empty((len(digests), *like.shape[1:]), like.dtype)
+            if have.any():
+                full[have] = found[name]
+            if more.any():
+                full[np.flatnonzero(~have)[more]] = further[name]
             joined[name] = full[both]
         return both, joined
 

@@ -42,34 +42,52 @@ def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
     return np.ascontiguousarray(digests).view(np.dtype((np.void, DIGEST_BYTES))).ravel()
 
 
+def as_numbers(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Digests of shape (n, 16) as pairs of numbers in the same order, shape (n, 2)."""
+    pairs = np.ascontiguousarray(digests).reshape(-1, DIGEST_BYTES).view(">u8")
+    return pairs.astype(np.uint64)
+
+
 @dataclass(frozen=True)
 class KnownBins:
-    """Vectors of an earlier store of the same embedder, by input digest.
+    """Where vectors of an embedder lie, by input digest.
 
     Parameters
     ----------
-    keys : sorted void16 array, shape (m,)
+    keys : uint64 array, shape (m, 2)
+        Digests as :func:`as_numbers` gives them, sorted, each once.
     place : int64 array, shape (m,)
         Position of each key in the flattened grid of the source, (gene, region, bin) or (row,).
     """
 
-    keys: NDArray[np.void]
+    keys: NDArray[np.uint64]
     place: NDArray[np.int64]
 
     @classmethod
     def of(cls, digests: NDArray[np.uint8], usable: NDArray[np.bool_]) -> KnownBins:
         """Index digests of shape (…, 16), ``usable`` (…)."""
         place = np.flatnonzero(usable.ravel()).astype(np.int64)
-        keys = as_keys(digests.reshape(-1, DIGEST_BYTES)[place])
-        unique, first = np.unique(keys, return_index=True)
-        return cls(unique, place[first])
+        keys = as_numbers(digests.reshape(-1, DIGEST_BYTES)[place])
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        keys = keys[order]
+        new = np.ones(len(keys), bool)
+        new[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+        return cls(keys[new], place[order[new]])
 
     def find(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Place of each digest of shape (n, 16), or −1."""
-        wanted = as_keys(digests)
+        wanted = as_numbers(digests)
+        found = np.full(len(wanted), -1, np.int64)
         if not len(self.keys):
-            return np.full(len(wanted), -1, np.int64)
-        at = np.searchsorted(self.keys, wanted).astype(np.int64)
-        hit = at < len(self.keys)
-        hit[hit] = self.keys[at[hit]] == wanted[hit]
-        return np.where(hit, self.place[np.minimum(at, len(self.place) - 1)], -1)
+            return found
+        first = self.keys[:, 0]
+        at = np.searchsorted(first, wanted[:, 0])
+        open_ = np.arange(len(wanted))
+        while len(open_):  # a second round only where two digests share their first half
+            open_ = open_[at[open_] < len(first)]
+            open_ = open_[first[at[open_]] == wanted[open_, 0]]
+            hit = self.keys[at[open_], 1] == wanted[open_, 1]
+            found[open_[hit]] = self.place[at[open_[hit]]]
+            open_ = open_[~hit]
+            at[open_] += 1
+        return found

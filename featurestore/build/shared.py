@@ -1,159 +1,189 @@
-"""Vectors of model inputs that are wanted more than once, or that an earlier store holds already.
+"""Which model inputs are wanted, shard by shard, and which of them more than one shard wants.
 
 Before the shards of a costly embedder run, inputs that occur in several shards are computed once
-(``shared/<embedder>``), so that no shard waits for another. Vectors of the store that is being
-replaced are looked up by digest in the same way.
+(:mod:`~featurestore.build.pieces`), so that no shard waits for another. What is known already (from the
+store that is being replaced, or an unfinished build) is looked up by digest in :mod:`~featurestore.build.known`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.build.compute import Lookup, in_batches
-from featurestore.build.group_plan import BuildPlan, GroupPlan
+from featurestore.build.compute import Lookup
+from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.haplotype_source import ChangedInputs, HaplotypeSource, rows_name
-from featurestore.build.pool import Pool
-from featurestore.build.reuse import DIGEST_BYTES, KnownBins, as_keys, input_digests
+from featurestore.build.known import known_of
+from featurestore.build.mapped import mapped
+from featurestore.build.reuse import DIGEST_BYTES, as_keys, as_numbers, input_digests
 from featurestore.build.variant_plan import set_folder
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
-from featurestore.embedders.base import Embedder
 from featurestore.sequence.windows import bin_validity
 
-PART: Final = 4096
-"""Inputs in one piece of the shared pool."""
+AT_ONCE: Final = 64
+"""Genes whose inputs are held in memory at once."""
 
 
-def collect_digests(
-    source: WindowSource, group: GroupPlan, input_bp: int | None
-) -> NDArray[np.uint8]:
-    """Digests of every bin of a species, shape (gene, region, bin, 16); zeros where nothing is to embed."""
-    parts = []
-    for first, last in source.ranges(group.shard_rows):
-        codes = source.bin_inputs(first, last, input_bp)
-        lengths = np.asarray(source.region_length[first:last])
-        wanted = bin_validity(lengths, source.regions, source.bin_bp) & (codes < 4).any(axis=-1)
-        parts.append(input_digests(codes, wanted))
-    return np.concatenate(parts)
+def window_digests(folder: Path, source: WindowSource, input_bp: int | None) -> NDArray[np.uint8]:
+    """Digests of every bin of a species, shape (gene, region, bin, 16); zeros where nothing is to embed.
+
+    Computed once and kept below the inputs of the species, memory-mapped.
+    """
+    path = folder / "digests" / f"{input_bp or 'bin'}.npy"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        shape = (source.genes, len(source.regions), source.bins, DIGEST_BYTES)
+        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        for first, last in source.ranges(AT_ONCE):
+            codes = source.bin_inputs(first, last, input_bp)
+            lengths = np.asarray(source.region_length[first:last])
+            wanted = bin_validity(lengths, source.regions, source.bin_bp)
+            out[first:last] = input_digests(codes, wanted & (codes.min(axis=-1) < 4))
+        del out
+        partial.replace(path)
+    return mapped(path)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The model inputs of one group of one species.
+
+    Parameters
+    ----------
+    species : str
+    group : GroupPlan
+    digest : uint8 array, shape (gene, region, bin, 16) or (row, 16)
+        Zeros where nothing is to embed.
+    place : int64 array, shape (row, 3), or None
+        Of a variant set: haplotype, region, bin of each row.
+    """
+
+    species: str
+    group: GroupPlan
+    digest: NDArray[np.uint8]
+    place: NDArray[np.int64] | None = None
+
+    def of_shard(self, shard: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Digest (n, 16) and place (n, 3) of the inputs of a shard that a model sees."""
+        first, last = self.group.span(shard)
+        digest = np.asarray(self.digest[first:last])
+        at = np.argwhere(digest.any(axis=-1))
+        place = (
+            at + np.array([first, 0, 0]) if self.place is None else self.place[first:last][at[:, 0]]
+        )
+        return digest[tuple(at.T)].reshape(-1, DIGEST_BYTES), place.astype(np.int64)
+
+    def task(self, shard: int) -> Task:
+        """The task that makes a shard."""
+        return Task(self.species, self.group.name, shard)
+
+
+def inputs_of(folder: Path, species: str, source: WindowSource, group: GroupPlan) -> Inputs:
+    """The model inputs of a group, whose species was laid down in ``folder``."""
+    input_bp = group.identity["input_bp"]
+    if group.kind == "embedder":
+        return Inputs(species, group, window_digests(folder, source, input_bp))
+    rows = ChangedInputs.load(set_folder(folder, group.variant_set), rows_name(input_bp))
+    digest = np.where(rows.countable[:, None], rows.digest, 0).astype(np.uint8)
+    return Inputs(species, group, digest, rows.place[:, [0, 2, 3]].astype(np.int64))
+
+
+def groups_of(plan: BuildPlan, pool: str) -> list[tuple[str, GroupPlan]]:
+    """Species and group of everything that an embedder embeds: windows, then haplotypes."""
+    return [
+        (species.name, group)
+        for species in plan.species
+        for group in species.groups
+        if group.embeds and group.pool == pool
+    ]
 
 
 def sources_of(
-    work: WorkArea, plan: BuildPlan, name: str
+    work: WorkArea, plan: BuildPlan, pool: str
 ) -> list[tuple[GroupPlan, WindowSource | HaplotypeSource]]:
-    """Where the inputs of an embedder come from: windows of each species, then of its haplotypes."""
+    """Where the inputs of an embedder come from, in the order of :func:`groups_of`."""
     found: list[tuple[GroupPlan, WindowSource | HaplotypeSource]] = []
-    for species in plan.species:
-        for group in species.groups:
-            if not group.embeds or group.embedder_name != name:
-                continue
-            windows = WindowSource(work.inputs(species.name))
-            if group.kind == "embedder":
-                found.append((group, windows))
-            else:
-                folder = set_folder(work.inputs(species.name), group.variant_set)
-                found.append((group, HaplotypeSource(windows, folder)))
+    for species, group in groups_of(plan, pool):
+        windows = WindowSource(work.inputs(species))
+        if group.kind == "embedder":
+            found.append((group, windows))
+        else:
+            folder = set_folder(work.inputs(species), group.variant_set)
+            found.append((group, HaplotypeSource(windows, folder)))
     return found
 
 
-def _wanted_inputs(
-    group: GroupPlan, source: WindowSource | HaplotypeSource, input_bp: int | None
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Digest (n, 16), place (n, 3) and row (n,) of the inputs of one group that a model sees."""
-    if isinstance(source, HaplotypeSource):
-        rows = ChangedInputs.load(source.folder, rows_name(input_bp))
-        at = np.flatnonzero(rows.countable)
-        return rows.digest[at], rows.place[at][:, [0, 2, 3]].astype(np.int64), at
-    digests = collect_digests(source, group, input_bp)
-    place = np.argwhere(digests.any(axis=-1))
-    return digests[tuple(place.T)].reshape(-1, DIGEST_BYTES), place, place[:, 0]
-
-
 def find_shared(
-    work: WorkArea, plan: BuildPlan, name: str, input_bp: int | None
+    work: WorkArea, plan: BuildPlan, pool: str, pending: Collection[Task] | None = None
 ) -> NDArray[np.int64]:
-    """Inputs of an embedder that occur in more than one shard, over all species and haplotypes.
+    """Inputs of an embedder that more than one pending shard wants and that nothing knows yet.
+
+    Parameters
+    ----------
+    pending : collection of Task, optional
+        Default: every shard.
 
     Returns
     -------
     int64 array, shape (n, 4): number in :func:`sources_of`, gene or haplotype, region, bin of one
     occurrence of each
     """
+    pending = set(plan.tasks() if pending is None else pending)
+    several = _seen_twice(
+        np.unique(as_numbers(digest)[:, 0])
+        for _, _, digest, _ in _shards(work, plan, pool, pending)
+    )
     keys, places, shards = [], [], []
-    for number, (group, source) in enumerate(sources_of(work, plan, name)):
-        digest, place, row = _wanted_inputs(group, source, input_bp)
-        keys.append(as_keys(digest))
-        places.append(np.column_stack([np.full(len(place), number), place]))
-        shards.append(row // group.shard_rows + number * 2**32)
+    for number, shard, digest, place in _shards(work, plan, pool, pending) if len(several) else ():
+        half = as_numbers(digest)[:, 0]
+        at = np.minimum(np.searchsorted(several, half), len(several) - 1)
+        maybe = several[at] == half
+        keys.append(digest[maybe])
+        places.append(np.column_stack([np.full(int(maybe.sum()), number), place[maybe]]))
+        shards.append(np.full(int(maybe.sum()), shard + number * 2**32))
     if not keys:
         return np.zeros((0, 4), np.int64)
-    key, places_, shard = np.concatenate(keys), np.concatenate(places), np.concatenate(shards)
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    digests, places_, shard_ = np.concatenate(keys), np.concatenate(places), np.concatenate(shards)
+    _, first, inverse = np.unique(as_keys(digests), return_index=True, return_inverse=True)
     lowest, highest = np.full(len(first), 2**62), np.full(len(first), -1)
-    np.minimum.at(lowest, inverse, shard)
-    np.maximum.at(highest, inverse, shard)
-    several: NDArray[np.int64] = places_[first[lowest != highest]].astype(np.int64)
-    return several
+    np.minimum.at(lowest, inverse, shard_)
+    np.maximum.at(highest, inverse, shard_)
+    first = first[lowest != highest]
+    if (known := known_of(work, pool)) is not None:
+        first = first[~known.has(digests[first])]
+    found: NDArray[np.int64] = places_[first].astype(np.int64)
+    return found
 
 
-def compute_shared(
-    work: WorkArea, plan: BuildPlan, group: GroupPlan, embedder: Embedder, places: NDArray[np.int64]
-) -> int:
-    """Embed the inputs at ``places`` in pieces that are each committed; finished pieces stay.
+def _seen_twice(parts: Iterator[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Numbers that occur in more than one part, each of which holds it once; sorted."""
+    listed = list(parts)
+    values = np.concatenate(listed) if listed else np.zeros(0, np.uint64)
+    values.sort()
+    return np.unique(values[1:][values[1:] == values[:-1]])
 
-    Returns
-    -------
-    int
-        How many inputs were computed now.
-    """
-    pool = Pool(work.shared(group.pool))
-    earlier = pool.lookup()
-    done = 0
-    sources = [source for _, source in sources_of(work, plan, group.embedder_name)]
-    for start in range(0, len(places), PART):
-        codes = np.stack(
-            [
-                sources[s].one_input(item, r, b, embedder.spec.input_bp)
-                for s, item, r, b in places[start : start + PART].tolist()
-            ]
-        )
-        digests = input_digests(codes, np.ones(len(codes), bool))
-        have = earlier(digests)[0] if earlier else np.zeros(len(codes), bool)
-        if have.all():
+
+def _shards(
+    work: WorkArea, plan: BuildPlan, pool: str, pending: Collection[Task]
+) -> Iterator[tuple[int, int, NDArray[np.uint8], NDArray[np.int64]]]:
+    """Number of the group, shard, digests and places of the inputs of every pending shard."""
+    for number, (species, group) in enumerate(groups_of(plan, pool)):
+        shards = [i for i in range(group.shards) if Task(species, group.name, i) in pending]
+        if not shards:
             continue
-        fresh = in_batches(embedder, codes[~have])
-        done += int((~have).sum())
-        pool.put(digests[~have], fresh)
-    return done
+        folder = work.inputs(species)
+        inputs = inputs_of(folder, species, WindowSource(folder), group)
+        for shard in shards:
+            yield number, shard, *inputs.of_shard(shard)
 
 
-def known_vectors(work: WorkArea, pool_name: str) -> Lookup | None:
-    """Look-up over the pool of an embedder, or None if it is empty."""
-    return Pool(work.shared(pool_name)).lookup()
-
-
-def pool_from_store(
-    work: WorkArea, pool_name: str, digests: NDArray[np.uint8], usable: NDArray[np.bool_],
-    vectors: dict[str, NDArray[Any]],
-) -> int:  # fmt: skip
-    """Put the vectors of an earlier store into the pool of an embedder.
-
-    Parameters
-    ----------
-    digests : uint8 array, shape (gene, region, bin, 16) or (row, 16)
-    usable : bool array, shape (gene, region, bin) or (row,)
-    vectors : by output, the same shape and channel, where it has any
-    """
-    known = KnownBins.of(digests, usable & digests.any(axis=-1))
-    if not len(known.place):
-        return 0
-    flat = digests.reshape(-1, DIGEST_BYTES)[known.place]
-    grid = digests.shape[:-1]
-    picked = {
-        n: v.reshape(int(np.prod(grid)), *v.shape[len(grid) :])[known.place]
-        for n, v in vectors.items()
-    }
-    Pool(work.shared(pool_name)).put(flat, picked)
-    return len(known.place)
+def known_vectors(work: WorkArea, pool: str) -> Lookup | None:
+    """Look-up over all that is known of the inputs of an embedder, or None if nothing is."""
+    return known_of(work, pool)

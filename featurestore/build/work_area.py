@@ -1,9 +1,9 @@
 """The work area of a build, beside the store: inputs, finished shards, markers.
 
 store.zarr.build/
-  lock  plan.json
+  lock  plan.json  jobs.json
   inputs/<species>/     windows and bases, memory-mapped by the tasks
-  shared/<embedder>/    vectors of inputs that several shards need
+  places/  shared/<embedder>/   inputs that several shards need, and their vectors
   partial/<shard>/      vectors of a shard that is being computed
   store/                the store under construction, shard by shard
   done/<species>/<group>/<shard>.json   written last: the shard is whole
@@ -48,6 +48,11 @@ class WorkArea:
         return self.root / "plan.json"
 
     @property
+    def jobs(self) -> Path:
+        """What is left to do of the plan, by number, for array jobs."""
+        return self.root / "jobs.json"
+
+    @property
     def store(self) -> Path:
         """The store under construction."""
         return self.root / "store"
@@ -82,6 +87,19 @@ class WorkArea:
         """Vectors that several shards need."""
         return self.root / "shared" / embedder
 
+    def shared_places(self, embedder: str) -> Path:
+        """Which inputs several shards need, array of (number of the source, item, region, bin)."""
+        return self.root / "places" / f"{embedder}.npy"
+
+    def known(self, pool: str) -> Path:
+        """Index of the vectors of an embedder that lie elsewhere, see :mod:`.known`."""
+        return self.root / "known" / pool
+
+    @property
+    def earlier(self) -> Path:
+        """Finished shards of costly embedders that a build of other inputs left."""
+        return self.root / "earlier"
+
     def partial(self, task: Task, key: str) -> Path:
         """Vectors of a shard that is being computed, kept against a kill."""
         return self.root / "partial" / task.path.replace("/", ".") / key[:24]
@@ -105,7 +123,10 @@ class WorkArea:
         """The marker of a finished shard, or None if it is not done, or done for other inputs."""
         try:
             body = json.loads(self.marker_path(task).read_bytes())
-            files = {p: WrittenFile(int(size), str(digest)) for p, (size, digest) in body["files"].items()}
+            files = {
+                p: WrittenFile(int(size), str(digest))
+                for p, (size, digest) in body["files"].items()
+            }
         except (OSError, ValueError, KeyError, TypeError):
             return None  # no marker, or one that says nothing: the shard is computed again
         if body.get("key") != key:
