@@ -13,6 +13,7 @@ _COMMANDS = {
     "verify": ("featurestore.cli.inspect:verify", "Check every byte of a store."),
     "repair": ("featurestore.cli.inspect:repair", "Remove what is damaged, for the next build to mend."),
     "query": ("featurestore.cli.query:query", "Print features of genes, a region or a family."),
+    "serve": ("featurestore.cli.serve:serve", "Serve a store over HTTP, read-only."),
     "score": ("featurestore.cli.score:score", "Score variants by a masked genomic model."),
     "families": ("featurestore.cli.start:families", "Make gene families with MMseqs2."),
     "pretrain": ("featurestore.cli.pretrain:pretrain", "Pre-train a small PlantCaduceus model on sequence."),

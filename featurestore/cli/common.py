@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -118,4 +119,23 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 
+class StorePlace(click.Path):
+    """A folder, or the address of a store on the network (which stays text: a path would lose a slash)."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """An address as it is, anything else as a path."""
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
+store_argument = click.argument("store", type=StorePlace())
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["obstore", "fsspec"]),
+    help="What reads an address (s3://, gs://, https://). Default: obstore.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")

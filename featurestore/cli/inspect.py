@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.common import echo_json, json_option
-from featurestore.errors import DamagedStoreError, StoreNotFoundError
+from featurestore.cli.common import backend_option, echo_json, json_option, store_argument
+from featurestore.errors import DamagedStoreError, InputError, StoreNotFoundError
+
+if TYPE_CHECKING:
+    from featurestore.store.reader import Store
+    from featurestore.store.remote_backends import BackendName
+    from featurestore.store.verify import Verification
 
 _store = click.argument("store", type=click.Path(path_type=Path))
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    from featurestore.store.reader import open_store
-
-    store = open_store(path)
+def _facts(store: Store) -> dict[str, Any]:
     rows = []
     for species in store.species:
         genes = store.stored(species, "gene").shape[0]
@@ -45,7 +47,7 @@ def _facts(path: Path) -> dict[str, Any]:
                 }
             )  # fmt: skip
     return {
-        "store": str(path), "digest": store.digest, "dataset_digest": store.dataset_digest,
+        "store": str(store.path), "digest": store.digest, "dataset_digest": store.dataset_digest,
         "schema_version": store.attrs["meristem"]["schema_version"], "simulated": store.attrs["meristem"]["simulated"],
         "files": len(store.manifest.files) + 1, "bytes": sum(f.size for f in store.manifest.files.values()),
         "groups": rows,
@@ -53,11 +55,14 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 @click.command()
-@_store
+@store_argument
+@backend_option
 @json_option
-def ls(store: Path, as_json: bool) -> None:
-    """List species and embedders of STORE."""
-    facts = _facts(store)
+def ls(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
+    """List species and embedders of STORE, a folder or an address."""
+    from featurestore.store.reader import open_store
+
+    facts = _facts(open_store(store, backend=backend))
     if as_json:
         echo_json(facts)
         return
@@ -69,15 +74,16 @@ def ls(store: Path, as_json: bool) -> None:
 
 
 @click.command()
-@_store
+@store_argument
+@backend_option
 @json_option
-def info(store: Path, as_json: bool) -> None:
+def info(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
     """Tell all that STORE knows of itself: funnel, notes, embedders, digests."""
     from featurestore.build.funnel import describe
     from featurestore.store.reader import open_store
 
-    facts = _facts(store)
-    opened = open_store(store)
+    opened = open_store(store, backend=backend)
+    facts = _facts(opened)
     facts["species"] = {
         s: {
             "funnel": opened.funnel(s),
@@ -94,7 +100,7 @@ def info(store: Path, as_json: bool) -> None:
         return
     simulated = "  (SIMULATED data)" if facts["simulated"] else ""
     click.echo(
-        f"{store}: schema {facts['schema_version']}, {facts['files']} files, {facts['bytes'] / 1e6:,.1f} MB{simulated}"
+        f"{opened.path}: schema {facts['schema_version']}, {facts['files']} files, {facts['bytes'] / 1e6:,.1f} MB{simulated}"
     )
     click.echo(f"digest {facts['digest']}\ndata set {facts['dataset_digest']}")
     for name, one in facts["species"].items():
@@ -110,7 +116,8 @@ def info(store: Path, as_json: bool) -> None:
 
 
 @click.command()
-@_store
+@store_argument
+@backend_option
 @click.option(
     "--recompute",
     type=click.FloatRange(0, 1),
@@ -120,11 +127,11 @@ def info(store: Path, as_json: bool) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which genes that is.")
 @json_option
-def verify(store: Path, recompute: float, seed: int, as_json: bool) -> None:
+def verify(
+    store: Path | str, backend: BackendName | None, recompute: float, seed: int, as_json: bool
+) -> None:
     """Check structure, checksums and completeness of STORE; exit 3 if anything is wrong."""
-    from featurestore.build.recompute import verify_values as run
-
-    result = run(store, recompute, seed)
+    result = _verified(store, backend, recompute, seed)
     if as_json:
         echo_json({**asdict(result), "intact": result.intact})
     else:
@@ -134,11 +141,33 @@ def verify(store: Path, recompute: float, seed: int, as_json: bool) -> None:
         click.echo(
             f"{result.files} files, {result.bytes / 1e6:,.1f} MB{again}: {'intact' if result.intact else 'DAMAGED'}"
         )
-    if not result.intact:
+    if result.intact:
+        return
+    if "://" in result.store:
         raise DamagedStoreError(
-            f"{store}: {len(result.findings)} finding(s). Run 'fs repair {store}', then 'fs build' again: only what "
-            "is damaged is computed anew."
+            f"{result.store}: {len(result.findings)} finding(s). Delete the objects named, then publish the store again "
+            "with 'fs export': only what is missing is sent."
         )
+    raise DamagedStoreError(
+        f"{store}: {len(result.findings)} finding(s). Run 'fs repair {store}', then 'fs build' again: only what "
+        "is damaged is computed anew."
+    )
+
+
+def _verified(
+    store: Path | str, backend: BackendName | None, recompute: float, seed: int
+) -> Verification:
+    if isinstance(store, Path):
+        from featurestore.build.recompute import verify_values
+
+        return verify_values(store, recompute, seed)
+    from featurestore.store.remote_verify import verify_remote
+
+    if recompute:
+        raise InputError(
+            "--recompute embeds anew what a build computed: give the store that it built, a folder"
+        )
+    return verify_remote(store, backend=backend)
 
 
 @click.command()

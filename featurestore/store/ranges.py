@@ -112,7 +112,11 @@ def cut_of(metadata: Mapping[str, Any]) -> Cut | None:
     shape = tuple(metadata["shape"])
     chunk = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
     codecs = metadata["codecs"]
-    if not shape or metadata["data_type"] == "string" or chunk[1:] != tuple(max(n, 1) for n in shape[1:]):
+    if (
+        not shape
+        or metadata["data_type"] == "string"
+        or chunk[1:] != tuple(max(n, 1) for n in shape[1:])
+    ):
         return None
     if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
         inner = codecs[0]["configuration"]
@@ -227,7 +231,9 @@ class _Reading:
         if self.cut.compressor:
             return self._from_index(key, size, index_bytes, wanted)
         stride = self.chunk_bytes + CRC_BYTES
-        present = min(count, -(-(self.array.shape[0] - shard * self.cut.rows_per_file) // self.cut.rows))
+        present = min(
+            count, -(-(self.array.shape[0] - shard * self.cut.rows_per_file) // self.cut.rows)
+        )
         if size != present * stride + index_bytes:
             return self._from_index(key, size, index_bytes, wanted)  # a foreign writer's order
         return np.stack([wanted * stride, np.full_like(wanted, stride)], axis=1)
@@ -273,7 +279,9 @@ class _Reading:
             raise self.files.damage(key, f"rows from {chunk * self.cut.rows:,} fail their checksum")
         plain = decoded(body, self.cut.compressor, self.chunk_bytes)
         if plain is None:
-            raise self.files.damage(key, f"rows from {chunk * self.cut.rows:,} do not decompress to their size")
+            raise self.files.damage(
+                key, f"rows from {chunk * self.cut.rows:,} do not decompress to their size"
+            )
         values = np.frombuffer(plain, self.array.dtype).reshape(self.cut.rows, *self.row_shape)
         first, last = self.begin[position], self.begin[position + 1]
         self.out[self.order[first:last]] = values[self.sorted[first:last] - chunk * self.cut.rows]

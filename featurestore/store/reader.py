@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from featurestore.errors import (
     DamagedStoreError,
+    InputError,
     SchemaVersionError,
-    StoreNotFoundError,
     unknown_name,
 )
 from featurestore.schema import SCHEMA_VERSION, SPECIES, Status
 from featurestore.store.arrays import StoredArray
-from featurestore.store.files import LocalFiles, StoreFiles
-from featurestore.store.manifest import hash_bytes, manifest_of
+from featurestore.store.files import StoreFiles
+from featurestore.store.manifest import hash_bytes
+from featurestore.store.places import files_of, manifest_at, shown
+from featurestore.store.rows import VERIFY, Verify
 from featurestore.store.shard import damaged
 from featurestore.store.source import StoreSource
 from featurestore.store.variants import VariantView
@@ -30,31 +32,42 @@ from featurestore.store.views import ExpressionView, GeneTable, SpeciesView, Tex
 if TYPE_CHECKING:
     import xarray as xr
 
+    from featurestore.store.remote_backends import BackendName
+
 __all__ = ["ExpressionView", "GeneTable", "SpeciesView", "Store", "open_store"]
 
+_FEW = 16
+"""Genes that are looked up one by one."""
 _GENE_ARRAYS = frozenset(spec.name for spec in SPECIES)
 
 
 class Store:
-    """A store on disk, opened for reading.
+    """A store on disk or on the network, opened for reading.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
+        Folder, or address (``s3://…``, ``gs://…``, ``https://…``).
+    backend : {"obstore", "fsspec"}, optional
+        What reads an address.
+    verify : {"first", "always", "never"}
+        When the checksum of a gene's values is computed: when this store first reads them, each
+        time, or never. Status, coordinates and metadata are verified whenever they are read.
 
     Raises
     ------
-    StoreNotFoundError, DamagedStoreError, SchemaVersionError
+    StoreNotFoundError, DamagedStoreError, SchemaVersionError, RemoteStoreError
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.files: StoreFiles = LocalFiles(path)
-        if not ((path / "zarr.json").exists() or (path / "manifest.json").exists()):
-            raise StoreNotFoundError(
-                f"{path}: no store here. Build one with: fs build DATASET --store {path}"
-            )
-        self.manifest = manifest_of(self.files)
+    def __init__(
+        self, path: Path | str, *, backend: BackendName | None = None, verify: Verify = "first"
+    ) -> None:
+        if verify not in VERIFY:
+            raise InputError(f"verify={verify!r}: choose {', '.join(VERIFY)}")
+        self.verify: Verify = verify
+        self.path = shown(path)
+        self.files: StoreFiles = files_of(path, backend)
+        self.manifest = manifest_at(self.files)
         body = json.loads(self._sound_file("zarr.json"))
         self._metadata: dict[str, Any] = body["consolidated_metadata"]["metadata"]
         self.attrs: dict[str, Any] = body["attributes"]
@@ -66,9 +79,9 @@ class Store:
         try:
             data = self.files.read(name)
         except FileNotFoundError as error:
-            raise damaged(self.path / name, "it is missing") from error
+            raise damaged(f"{self.path}/{name}", "it is missing") from error
         if hash_bytes(data) != self.manifest.files.get(name):
-            raise damaged(self.path / name, "its bytes are not those that were written")
+            raise damaged(f"{self.path}/{name}", "its bytes are not those that were written")
         return data
 
     def _check_version(self) -> None:
@@ -148,7 +161,8 @@ class Store:
         We read the root's consolidated copy; readers that do not know of it read this file, and
         what one reader takes from a store another must take too.
         """
-        if path not in self._sound:
+        # Over a network every such file is a request, and the root's copy is held against the manifest.
+        if path not in self._sound and not self.files.is_remote:
             self._sound_file(f"{path}/zarr.json")
             self._sound.add(path)
 
@@ -179,7 +193,9 @@ class Store:
 
     def stored(self, species: str, path: str) -> StoredArray:
         """One array, nothing read."""
-        return StoredArray(self.files, f"{species}/{path}", self.meta(species, path), self.manifest)
+        return StoredArray(
+            self.files, f"{species}/{path}", self.meta(species, path), self.manifest, self.verify
+        )
 
     def array(self, species: str, path: str) -> NDArray[Any]:
         """One array, read whole and verified."""
@@ -193,22 +209,29 @@ class Store:
         """One string array, or None where it is not there."""
         return self.text(species, path) if self.has(species, path) else None
 
-    def genes(self, species: str) -> GeneTable:
-        """Genes of a species with their coordinates."""
-        gene, contig, family = (
-            self.text(self._known(species), n) for n in ("gene", "contig", "family")
-        )
-        locus = self.optional_text(species, "locus")
+    def genes(self, species: str, rows: NDArray[np.int64] | None = None) -> GeneTable:
+        """Genes of a species with their coordinates: all, or some by row, in that order."""
+        self._known(species)
+
+        def text(name: str) -> Text | None:
+            if not self.has(species, name):
+                return None
+            if rows is None:
+                return self.text(species, name)
+            return np.array(self.stored(species, name).text().at(rows), np.str_)
+
+        def number(name: str) -> NDArray[Any]:
+            values = self.array(species, name)
+            return values if rows is None else values[rows]
+
+        gene, contig, family = text("gene"), text("contig"), text("family")
+        assert gene is not None and contig is not None and family is not None  # noqa: S101, PT018 - every store has them
+        locus = text("locus")
         return GeneTable(
-            gene=gene,
-            locus=gene if locus is None else locus,
-            contig=contig,
-            strand=self.array(species, "strand"),
-            tss=self.array(species, "tss"),
-            tts=self.array(species, "tts"),
-            family=family,
-            fold=self.optional_text(species, "fold"),
-        )
+            gene=gene, locus=gene if locus is None else locus, contig=contig,
+            strand=number("strand"), tss=number("tss"), tts=number("tts"), family=family,
+            fold=text("fold"),
+        )  # fmt: skip
 
     def expression(self, species: str) -> ExpressionView | None:
         """Expression, or None where the data set has none."""
@@ -357,7 +380,12 @@ class Store:
 
     def rows(self, species: str, genes: Sequence[str]) -> NDArray[np.int64]:
         """Row of each gene, in the order asked for."""
-        names = self.array(species, "gene").tolist()
+        ids = self.stored(species, "gene").text()
+        if len(genes) < _FEW:  # looked up in the bytes; a table of a million ids takes longer
+            found = [ids.rows_of([g]) for g in genes]
+            if all(len(rows) for rows in found):
+                return np.array([rows[0] for rows in found], np.int64)
+        names = ids.all().tolist()
         place = {g: i for i, g in enumerate(names)}
         missing = [g for g in genes if g not in place]
         if missing:
@@ -384,9 +412,11 @@ class Store:
         return stored.read() if genes is None else stored.take(self.rows(species, genes))
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(
+    path: str | Path, *, backend: BackendName | None = None, verify: Verify = "first"
+) -> Store:
     """Open a store; no array is read."""
-    store = Store(Path(path))
+    store = Store(path, backend=backend, verify=verify)
     if not isinstance(store.attrs.get("meristem"), dict):
-        raise DamagedStoreError(f"{path}: a Zarr hierarchy, but not one of this project")
+        raise DamagedStoreError(f"{store.path}: a Zarr hierarchy, but not one of this project")
     return store

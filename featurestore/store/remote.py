@@ -8,14 +8,13 @@ is asked for again. Small files are kept in memory; pieces of large ones are fet
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import random
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
 
@@ -209,6 +208,8 @@ class RemoteFiles:
         def one(span: Span) -> None:
             try:
                 take(span, self.read_range(span.key, span.start, span.length))
+            except FileNotFoundError:
+                raise self.damage(span.key, "it is missing") from None
             except DamagedStoreError:
                 take(span, self.persist(span.key, lambda: self._part(span)))
 
@@ -277,16 +278,19 @@ class RemoteFiles:
             f"{self.label}/{key}: no whole answer after {self.options.attempts} requests; the last: {last}"
         )
 
-    def hash(self, key: str) -> tuple[int, str]:
-        """Size and sha256 of a file as it is on the network, in pieces; nothing is kept."""
+    def stream(self, key: str) -> Iterator[bytes]:
+        """A file as it is on the network now, piece by piece; nothing is kept."""
         size = self.persist(key, lambda: self._backend.size(checked_key(key)))
-        digest = hashlib.sha256()
         for span in pieces(key, size):
-            digest.update(self.persist(key, lambda span=span: self._part(span)))  # type: ignore[misc] # bound early
-        return size, digest.hexdigest()
+            yield self.persist(key, lambda span=span: self._part(span))  # type: ignore[misc] # bound early
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.address.url, "name": self._name, "options": self.options, "sizes": self._sizes}
+        return {
+            "url": self.address.url,
+            "name": self._name,
+            "options": self.options,
+            "sizes": self._sizes,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["url"], backend=state["name"], options=state["options"])  # type: ignore[misc]
@@ -296,8 +300,5 @@ class RemoteFiles:
 def pieces(key: str, size: int) -> list[Span]:
     """A file cut into spans of at most :data:`PIECE_BYTES`."""
     return [
-        Span(key, start, min(PIECE_BYTES, size - start))
-        for start in range(0, size, PIECE_BYTES)
+        Span(key, start, min(PIECE_BYTES, size - start)) for start in range(0, size, PIECE_BYTES)
     ]
-
-

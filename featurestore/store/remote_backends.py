@@ -213,13 +213,19 @@ def sort_obstore(error: Exception) -> NoReturn:
     if status is not None and status[1][0] in "34" and status[1] not in {"408", "429"}:
         raise RefusedError(told) from None
     if isinstance(error, kinds.NotSupportedError):
-        raise RefusedError(f"the server does not serve parts of files (HTTP ranges): {told}") from None
+        raise RefusedError(
+            f"the server does not serve parts of files (HTTP ranges): {told}"
+        ) from None
     if not isinstance(error, kinds.BaseError | OSError):
         raise error
     if re.search(r"[Cc]redential|IMDS|security-credentials|metadata.google", text.split("\n\n")[0]):
         raise RefusedError(f"no credentials: {told}") from None
     kind = re.search(r"kind: (Timeout|Connect|Interrupted)", text)
-    why = {"Timeout": "no answer in time: ", "Connect": "no connection: ", "Interrupted": "cut short: "}
+    why = {
+        "Timeout": "no answer in time: ",
+        "Connect": "no connection: ",
+        "Interrupted": "cut short: ",
+    }
     raise PassingError((why[kind[1]] if kind else "") + told) from None
 
 

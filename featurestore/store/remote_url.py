@@ -124,7 +124,9 @@ def parse_address(url: str) -> Address:
     if not parts.netloc:
         raise InputError(f"{shown}: no {'bucket' if scheme in {'s3', 'gs'} else 'host'} named")
     if parts.query and scheme in {"s3", "gs"}:
-        raise InputError(f"{shown}: an address of a bucket takes no query; leave out what follows ?")
+        raise InputError(
+            f"{shown}: an address of a bucket takes no query; leave out what follows ?"
+        )
     path = parts.path.strip("/")
     if any(part in {"", ".", ".."} for part in path.split("/")) and path:
         raise InputError(f"{shown}: empty, '.' or '..' within the path")
