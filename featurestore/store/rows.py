@@ -22,6 +22,8 @@ Verify = Literal["first", "always", "never"]
 """When the checksum of an inner chunk is computed: the first time it is read from an open store, each
 time, or never."""
 
+VERIFY: Final = ("first", "always", "never")
+
 _MOST_SHARDS: Final = 1024
 """Shards that one call holds open, however many rows it asks for."""
 
