@@ -8,26 +8,29 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.cells import safe_row
 from featurestore.errors import InputError
 from featurestore.plain_json import plain
 from featurestore.store.reader import GeneTable, Store
 
 FORMATS: Final = ("csv", "npz", "parquet", "json")
-_REGION: Final = re.compile(r"(?P<contig>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)$")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_REGION: Final = re.compile(r"(?P<contig>.+):(?P<start>[0-9][0-9,]*)-(?P<end>[0-9][0-9,]*)")
+_MOST_DIGITS: Final = 18
 
 
 @dataclass(frozen=True)
 class Selection:
     """Genes that a query found in one species, and their features if asked for.
 
-    ``values``: shape (gene, …) of the feature, stored dtype; ``columns``: a name for each flat column.
+    ``rows`` (gene,) in the store, ``table`` those rows alone; ``values``: shape (gene, …) of the
+    feature, stored dtype; ``columns``: a name for each flat column.
     """
 
     species: str
@@ -39,10 +42,10 @@ class Selection:
 
 def parse_region(text: str) -> tuple[str, int, int]:
     """``chr:start-end`` as samtools writes it (1-based, inclusive) → contig, 0-based half-open span."""
-    match = _REGION.match(text)
-    if match is None:
+    match = _REGION.fullmatch(text)
+    if match is None or max(len(match["start"]), len(match["end"])) > _MOST_DIGITS:
         raise InputError(
-            f"region {text!r}: write it as contig:start-end, 1-based and inclusive, e.g. Chr1:10000-20000"
+            f"region {text[:100]!r}: write it as contig:start-end, 1-based and inclusive, e.g. Chr1:10000-20000"
         )
     start, end = (int(match[name].replace(",", "")) for name in ("start", "end"))
     if not 1 <= start <= end:
@@ -55,17 +58,22 @@ def parse_region(text: str) -> tuple[str, int, int]:
 def _rows(
     store: Store, species: str, genes: Sequence[str], region: str | None, family: str | None
 ) -> NDArray[np.int64]:
-    table = store.genes(species)
-    keep = np.ones(len(table.gene), bool)
+    """Rows that meet every condition; of each column only what a condition needs is looked at."""
+    chosen: list[NDArray[np.int64]] = []
     if genes:
-        keep &= np.isin(table.gene, list(genes)) | np.isin(table.locus, list(genes))
+        columns = [c for c in ("gene", "locus") if store.has(species, c)]
+        named = [store.stored(species, c).text().rows_of(genes) for c in columns]
+        chosen.append(np.unique(np.concatenate(named)))
     if region is not None:
         contig, start, end = parse_region(region)
-        low, high = np.minimum(table.tss, table.tts), np.maximum(table.tss, table.tts)
-        keep &= (table.contig == contig) & (low < end) & (high > start) & (low >= 0)
+        tss, tts = store.array(species, "tss"), store.array(species, "tts")
+        low, high = np.minimum(tss, tts), np.maximum(tss, tts)
+        here = np.flatnonzero((low < end) & (high > start) & (low >= 0)).astype(np.int64)
+        on = store.stored(species, "contig").text()
+        chosen.append(here[np.array([c == contig for c in on.at(here)], bool)])
     if family is not None:
-        keep &= table.family == family
-    return np.flatnonzero(keep).astype(np.int64)
+        chosen.append(store.stored(species, "family").text().rows_of([family]))
+    return reduce(np.intersect1d, chosen)
 
 
 def select(
@@ -86,12 +94,13 @@ def select(
         rows = _rows(store, name, genes, region, family)
         if len(rows):
             values, columns = _features(store, name, embedder, rows)
-            found.append(Selection(name, rows, store.genes(name), values, columns))
+            found.append(Selection(name, rows, store.genes(name, rows), values, columns))
     missing = set(genes) - {
-        g for s in found for g in [*s.table.gene[s.rows], *s.table.locus[s.rows]]
+        g for s in found for g in [*s.table.gene.tolist(), *s.table.locus.tolist()]
     }
     if missing or not found:
-        known = store.genes(species[0]).gene[:3].tolist()
+        ids = store.stored(species[0], "gene").text()
+        known = ids.at(np.arange(min(len(ids), 3)))
         what = ", ".join(sorted(missing)) if missing else f"{region or ''} {family or ''}".strip()
         raise InputError(
             f"{store.path}: no gene found for {what}. Ids look like {', '.join(known)}"
@@ -123,21 +132,16 @@ def as_records(found: Sequence[Selection], embedder: str | None) -> list[dict[st
     records = []
     for one in found:
         table = one.table
-        for i, row in enumerate(one.rows.tolist()):
+        for i in range(len(one.rows)):
             record = {
-                "species": one.species, "gene": str(table.gene[row]), "contig": str(table.contig[row]),
-                "strand": int(table.strand[row]), "tss": int(table.tss[row]), "tts": int(table.tts[row]),
-                "family": str(table.family[row]),
+                "species": one.species, "gene": str(table.gene[i]), "contig": str(table.contig[i]),
+                "strand": int(table.strand[i]), "tss": int(table.tss[i]), "tts": int(table.tts[i]),
+                "family": str(table.family[i]),
             }  # fmt: skip
             if one.values is not None and embedder is not None:
                 record[embedder] = one.values[i].tolist()
             records.append(record)
     return records
-
-
-def safe_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def write(found: Sequence[Selection], embedder: str | None, form: str, out: Path | None) -> str:
@@ -186,9 +190,8 @@ def _csv(found: Sequence[Selection], embedder: str | None) -> str:
     header, rows = _flat(found, embedder)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([safe_cell(h) for h in header])
-    for row in rows:
-        writer.writerow([safe_cell(x) if isinstance(x, str) else x for x in row])
+    writer.writerow(safe_row(header))
+    writer.writerows(safe_row(row) for row in rows)
     return buffer.getvalue()
 
 
@@ -196,7 +199,7 @@ def _binary(found: Sequence[Selection], embedder: str | None, form: str, out: Pa
     if form == "npz":
         arrays: dict[str, Any] = {
             "species": np.concatenate([np.full(len(s.rows), s.species) for s in found]),
-            "gene": np.concatenate([s.table.gene[s.rows] for s in found]),
+            "gene": np.concatenate([s.table.gene for s in found]),
         }
         if embedder is not None:
             arrays[embedder] = np.concatenate([s.values for s in found if s.values is not None])

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Store
 
 
+_FEW = 64
+"""Rows of which the status is looked up alone, rather than that of all genes once."""
+
+
 class StoreSource:
     """One feature of one species, nothing in memory.
 
@@ -78,11 +82,18 @@ class StoreSource:
         absent = np.asarray(status == Status.ABSENT, np.bool_)
         return absent if absent.any() and self.kind == "bins" else None
 
+    def _absent_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Which regions of these rows their genes lack; None where no region is lacked."""
+        if "_absent" not in self.__dict__ and len(rows) < _FEW and self.kind == "bins":
+            status = self._store.stored(self._species, f"{self._group}/status").take(rows)
+            return np.asarray(status == Status.ABSENT, np.bool_)
+        return None if self._absent is None else self._absent[rows]
+
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows in the order asked for, shape (len(rows), *shape), a new array."""
         values = self._stored.take(rows)
-        if self._absent is not None:
-            values[self._absent[rows]] = 0
+        if (absent := self._absent_rows(rows)) is not None:
+            values[absent] = 0
         if self._scalar:
             return values[..., None]
         return values.reshape(len(values), *self.shape) if self._positions > 1 else values
