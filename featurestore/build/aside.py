@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.build.existing import link, pending_pools
 from featurestore.build.group_plan import STORED_DTYPE, BuildPlan, GroupPlan, Task
@@ -160,4 +161,5 @@ def _index(
         regions = status.take(at).reshape(len(at), -1) == Status.OK
         usable = np.repeat(regions, source.bins // regions.shape[1], axis=1)
         digests[first:last] = digest.take(at).reshape(len(at), source.bins, -1) * usable[..., None]
-    return write_index(work, pool, source, digests, digests.any(axis=-1))
+    held: NDArray[np.bool_] = np.asarray(digests.any(axis=-1))
+    return write_index(work, pool, source, digests, held)

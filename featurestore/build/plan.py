@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from featurestore.build.group_plan import (
     GroupPlan,
     SpeciesPlan,
     Task,
-    digest_arrays,
     digest_json,
 )
+from featurestore.build.shard_content import row_content, window_content
 from featurestore.build.variant_plan import variant_groups
 from featurestore.build.window_source import WindowSource
 from featurestore.embedders.base import Embedder, EmbedderSpec
@@ -32,52 +31,43 @@ from featurestore.schema import BASES_CHUNK, RESERVED_NAMES, SCHEMA_VERSION, sha
 __all__ = ["BuildPlan", "GroupPlan", "SpeciesPlan", "Task", "plan_species"]
 
 
-def windows_digest(data: SpeciesData, bin_bp: int) -> str:
-    """Digest of everything that decides the windows of a species, gene by gene in order."""
-    source = data.genome.code if data.genome is not None else data.region_code
-    return digest_json(
-        {
-            "bin": bin_bp,
-            "regions": [asdict(r) for r in data.regions],
-            "genes": digest_json([data.gene, data.contig]),
-            "place": digest_arrays(data.strand, data.tss, data.tts),
-            "bases": digest_arrays(source) if source is not None else "",
-            "lengths": "" if data.region_length is None else digest_arrays(data.region_length),
-        }
-    )
+def _keys(identity: Mapping[str, Any], content: Sequence[str], shard_rows: int) -> tuple[str, ...]:
+    """Keys of the shards of a group.
+
+    Parameters
+    ----------
+    identity : mapping
+        What the values of all shards follow from.
+    content : sequence of str
+        Digest of what each shard itself follows from.
+    """
+    frame = {"schema": SCHEMA_VERSION, "rows": shard_rows, **identity}
+    return tuple(digest_json({**frame, "content": own}) for own in content)
 
 
-def _keys(rows: int, shard_rows: int, identity: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        digest_json(
-            {
-                "schema": SCHEMA_VERSION,
-                **identity,
-                "rows": [first, min(first + shard_rows, rows), shard_rows],
-            }
-        )
-        for first in range(0, rows, shard_rows)
-    )
-
-
-def _fixed_groups(data: SpeciesData, windows: str, source: WindowSource | None) -> list[GroupPlan]:
+def _fixed_groups(data: SpeciesData, source: WindowSource | None) -> list[GroupPlan]:
     n, groups = len(data.gene), []
     if data.genome is not None:
         chunks = -(-len(data.genome.code) // BASES_CHUNK)
-        identity = {"group": "genome", "bases": digest_arrays(data.genome.code)}
+        content = row_content(data.genome.code, GENOME_CHUNKS_PER_TASK * BASES_CHUNK)
         groups.append(
             GroupPlan("genome", "genome", chunks, GENOME_CHUNKS_PER_TASK,
-                      _keys(chunks, GENOME_CHUNKS_PER_TASK, identity))
+                      _keys({"group": "genome"}, content, GENOME_CHUNKS_PER_TASK))
         )  # fmt: skip
     if source is not None:
         size = shard_genes(len(source.regions) * source.positions, n)
+        content = window_content(source, size, None)
         groups.append(
-            GroupPlan("sequence", "sequence", n, size, _keys(n, size, {"sequence": windows}))
+            GroupPlan("sequence", "sequence", n, size, _keys({"group": "sequence"}, content, size))
         )
     if data.expression is not None:
         size = shard_genes(max(len(data.expression.sample), 1) * 4, n)
-        identity = {"group": "expression", "value": digest_arrays(data.expression.value)}
-        groups.append(GroupPlan("expression", "expression", n, size, _keys(n, size, identity)))
+        content = row_content(data.expression.value, size)
+        groups.append(
+            GroupPlan(
+                "expression", "expression", n, size, _keys({"group": "expression"}, content, size)
+            )
+        )
     return groups
 
 
@@ -116,12 +106,7 @@ def group_bins(context: str, source: WindowSource) -> int:
 
 
 def embedder_group(
-    name: str,
-    config: Mapping[str, Any],
-    embedder: Embedder,
-    source: WindowSource,
-    windows: str,
-    bin_bp: int,
+    name: str, config: Mapping[str, Any], embedder: Embedder, source: WindowSource, bin_bp: int
 ) -> GroupPlan:
     """Plan one embedder for one species."""
     check_spec(name, embedder.spec, bin_bp)
@@ -129,10 +114,11 @@ def embedder_group(
     bins = group_bins(embedder.spec.context, source)
     row = len(source.regions) * bins * widest * np.dtype(STORED_DTYPE).itemsize
     size = shard_genes(row, source.genes)
-    identity = {"embedder": embedder.spec.identity_digest(), "windows": windows}
+    content = window_content(source, size, embedder.spec.input_bp)
+    keys = _keys({"embedder": embedder.spec.identity_digest()}, content, size)
     return GroupPlan(
-        name, "embedder", source.genes, size, _keys(source.genes, size, identity), dict(config), embedder.spec.identity()
-    )  # fmt: skip
+        name, "embedder", source.genes, size, keys, dict(config), embedder.spec.identity()
+    )
 
 
 def _check_contexts(data: SpeciesData, embedded: list[GroupPlan]) -> None:
@@ -151,13 +137,12 @@ def plan_species(
     """Plan all groups of one species whose windows :func:`lay_down` has written to ``inputs``."""
     has_sequence = data.kind != "positions"
     source = WindowSource(inputs) if has_sequence and data.gene else None
-    windows = windows_digest(data, bin_bp)
-    groups = _fixed_groups(data, windows, source)
+    groups = _fixed_groups(data, source)
     if source is not None:
         for name, config in embedders.items():
             embedder = make_embedder(name, config)
             if embedder.spec.type != "onehot":
-                groups.append(embedder_group(name, config, embedder, source, windows, bin_bp))
+                groups.append(embedder_group(name, config, embedder, source, bin_bp))
         embedded = [g for g in groups if g.kind == "embedder"]
         if data.haplotypes:
             _check_contexts(data, embedded)

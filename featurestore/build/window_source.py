@@ -93,9 +93,7 @@ class WindowSource:
         """Bases from ``flank`` before the region's start, ``length`` in all, and bases off the contig."""
         if not self.from_genome:
             codes = np.full(length, N, np.uint8)
-            own = self._array["region_code"][gene, region, : self.region_length[gene, region]][
-                : length - flank
-            ]
+            own = self.region_code(gene, region)[: length - flank]
             codes[flank : flank + len(own)] = own
             return codes, 0
         settings, strand = self.regions[region], self.strand(gene)
@@ -104,6 +102,12 @@ class WindowSource:
             length - flank - settings.upstream,
         )  # fmt: skip
         return cut_window(self.contig(gene), low, high, strand)
+
+    def region_code(self, gene: int, region: int) -> NDArray[np.uint8]:
+        """Codes of a region as given; in sequence mode."""
+        length = int(self.region_length[gene, region])
+        codes: NDArray[np.uint8] = self._array["region_code"][gene, region, :length]
+        return codes
 
     def contig(self, gene: int) -> NDArray[np.uint8]:
         """Codes of the contig of a gene, forward strand; in genome mode."""
