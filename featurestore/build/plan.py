@@ -106,15 +106,18 @@ def group_bins(context: str, source: WindowSource) -> int:
 
 
 def embedder_group(
-    name: str, config: Mapping[str, Any], embedder: Embedder, source: WindowSource, bin_bp: int
-) -> GroupPlan:
-    """Plan one embedder for one species."""
+    name: str, config: Mapping[str, Any], embedder: Embedder, source: WindowSource, bin_bp: int,
+    *, keyed: bool = True,
+) -> GroupPlan:  # fmt: skip
+    """Plan one embedder for one species; without keys only its shards are counted."""
     check_spec(name, embedder.spec, bin_bp)
     widest = max(math.prod(shape) for shape in embedder.spec.shapes().values())
     bins = group_bins(embedder.spec.context, source)
     row = len(source.regions) * bins * widest * np.dtype(STORED_DTYPE).itemsize
     size = shard_genes(row, source.genes)
-    content = window_content(source, size, embedder.spec.input_bp)
+    content: Sequence[str] = [""] * -(-source.genes // size)
+    if keyed:
+        content = window_content(source, size, embedder.spec.input_bp)
     keys = _keys({"embedder": embedder.spec.identity_digest()}, content, size)
     return GroupPlan(
         name, "embedder", source.genes, size, keys, dict(config), embedder.spec.identity()
