@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.features import parse
 from benchmarks.identity import versions
 from benchmarks.results import digest_of
-from benchmarks.splits import Split
+from benchmarks.splits import AlignedSplit, Split
 from benchmarks.tasks.base import TaskData
 from featurestore.errors import InputError, unknown_name
 from learners.base import Budget, LearnerInfo
@@ -39,6 +40,10 @@ class RunOptions:
         ``key=value`` for every learner that has the key, or ``learner.key=value``.
     bootstrap : int
         Replicates behind the intervals.
+    scheduler : str or None
+        Address of a Dask scheduler whose workers fit; None fits in this process.
+    spread : {"folds", "rows"}
+        Each worker fits other folds, or all of them fit each fold together on a share of its rows.
     """
 
     learners: Sequence[str]
@@ -54,6 +59,8 @@ class RunOptions:
     keep_test_families: bool = False
     bootstrap: int = 1000
     out: Path = Path("runs")
+    scheduler: str | None = None
+    spread: Literal["folds", "rows"] = "folds"
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,11 @@ class RunPlan:
     identity: dict[str, Any]
     contamination: dict[str, list[str]]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def aligned(self) -> AlignedSplit:
+        """The split, laid over the genes of the run."""
+        return AlignedSplit(self.split, self.data.genes, self.repeat, self.data.labelled)
 
     @property
     def digest(self) -> str:
@@ -191,15 +203,16 @@ def identity_of(
 ) -> dict[str, Any]:
     """All that makes a run what it is; equal identities promise equal results.
 
-    Limits of the budget that change results (rounds, seconds, memory) stand among the
-    parameters as ``budget.rounds`` …; threads and device do not. The store stands with the
+    Limits of the budget that change results (rounds, seconds, memory, and the workers of a fit
+    spread over several) stand among the parameters as ``budget.rounds`` …; threads and device
+    do not, nor who fits which fold. The store stands with the
     digest of what the run reads of it, so that an embedder, a species or a variant set added
     later leaves the run as it is.
     """
     about = store.attrs.get("meristem", {})
     limits = {
         f"budget.{name}": value
-        for name in ("rounds", "seconds", "memory")
+        for name in ("rounds", "seconds", "memory", "workers")
         if (value := getattr(options.budget, name)) is not None
     }
     identity = {

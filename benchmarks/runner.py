@@ -8,8 +8,9 @@ written as such; the other runs go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from benchmarks.run_folder import (
     run_record,
 )
 from benchmarks.split_files import load_split
-from benchmarks.splits import AlignedSplit, Sides, Split
+from benchmarks.splits import Sides, Split
 from benchmarks.tasks import get_task
 from benchmarks.tasks.base import Predict, Task
 from featurestore.errors import InputError, StoreError
@@ -88,13 +89,45 @@ def run(store: Any, options: RunOptions, progress: Progress | None = None) -> li
     StoreError
         If the store turns out damaged while it is read.
     """
+    options = _placed(options)
     plans = plan_runs(store, options, progress)
     task = get_task(options.task)
     total = sum(len(plan.split.folds(plan.repeat)) for plan in plans)
     progress = _counting(progress, total)
-    outcomes = [_run_one(store, task, plan, options, progress) for plan in plans]
+    with _fitting(plans, options) as fit:
+        outcomes = [_run_one(store, task, plan, options, fit, progress) for plan in plans]
     progress.close()
     return outcomes
+
+
+FitFold = Callable[[RunPlan, int, RunFolder], dict[str, Any]]
+"""Fits one fold of a run, writes it into the folder of the run, gives its facts."""
+
+
+def _placed(options: RunOptions) -> RunOptions:
+    """Options of which each fit knows where its workers are, if it is to be spread over them."""
+    if options.spread not in ("folds", "rows"):
+        raise InputError(f"--spread {options.spread}: choose folds or rows")
+    if options.spread == "folds":
+        return options
+    if options.scheduler is None:
+        raise InputError(
+            "--spread rows needs workers: give --scheduler tcp://… of a Dask scheduler"
+        )
+    from learners.workers import count_workers
+
+    workers = count_workers(options.scheduler)
+    budget = replace(options.budget, scheduler=options.scheduler, workers=workers)
+    return replace(options, budget=budget)
+
+
+def _fitting(plans: Sequence[RunPlan], options: RunOptions) -> AbstractContextManager[FitFold]:
+    """What fits the folds: this process, or the workers of a scheduler."""
+    if options.scheduler is not None and options.spread == "folds":
+        from benchmarks.spread import folds_over_workers
+
+        return folds_over_workers(plans, options, options.scheduler)
+    return nullcontext(lambda plan, fold, folder: run_fold(plan, fold, options.budget, folder))
 
 
 def _counting(progress: Progress | None, total: int) -> Progress:
@@ -160,6 +193,11 @@ def _learners(store: Any, species: Sequence[str], options: RunOptions) -> list[L
         elif features is None:
             features = options.features or default_features(store, species, info)
         plan = LearnerPlan(name, classes[name], features, params[name])
+        if options.spread == "rows" and not info.distributed:
+            raise InputError(
+                f"{name} cannot spread one fit over workers; leave out --spread rows, and the workers "
+                "of --scheduler fit a fold each"
+            )
         if plan.label not in {known.label for known in plans}:
             plan.make()  # a wrong parameter or a missing package is told now, not after hours
             plans.append(plan)
@@ -182,11 +220,11 @@ def _splits(genes: pd.DataFrame, options: RunOptions) -> list[tuple[Split, list[
 
 
 def _run_one(
-    store: Any, task: Task, plan: RunPlan, options: RunOptions, progress: Progress
+    store: Any, task: Task, plan: RunPlan, options: RunOptions, fit: FitFold, progress: Progress
 ) -> RunOutcome:
     folder = RunFolder(options.out / plan.name, plan.digest)
     title = f"{plan.learner.label} seed {plan.seed}"
-    aligned = AlignedSplit(plan.split, plan.data.genes, plan.repeat, plan.data.labelled)
+    aligned = plan.aligned
     finished = folder.finished()
     if finished is not None:
         for fold in aligned.folds:
@@ -198,7 +236,7 @@ def _run_one(
     for fold in aligned.folds:
         known = folder.fold(plan.repeat, fold)
         if known is None:
-            done = _run_fold(task, plan, aligned, fold, options.budget, folder)
+            done = fit(plan, fold, folder)
             progress.step(f"{title} fold {fold}: {_said(done)}")
         else:
             done = known
@@ -273,25 +311,25 @@ def _tables(
     return tables, None
 
 
-def _run_fold(
-    task: Task,
-    plan: RunPlan,
-    aligned: AlignedSplit,
-    fold: int,
-    budget: Budget,
-    folder: RunFolder,
-) -> dict[str, Any]:
-    """Fit, predict, save one fold; a learner's failure becomes facts."""
-    whole = aligned.sides(fold)
+def fold_facts(plan: RunPlan, fold: int) -> tuple[dict[str, Any], Sides]:
+    """What is known of a fold before it is fitted, and the rows of its sides."""
+    whole = plan.aligned.sides(fold)
     train, valid, test = (
         rows[plan.data.scored[rows]] for rows in (whole.train, whole.valid, whole.test)
     )
-    sides = Sides(train, valid, test, whole.excluded)
     facts: dict[str, Any] = {
         "repeat": plan.repeat, "fold": fold, "n_train": len(train), "n_valid": len(valid),
         "n_test": len(test), "fit_s": 0.0, "predict_s": 0.0, "status": "ok", "error": None,
-        "best_step": None, "notes": _fold_notes(plan, whole, fold),
+        "best_step": None, "wall_s": 0.0, "peak_memory_bytes": 0,
+        "notes": _fold_notes(plan, whole, fold),
     }  # fmt: skip
+    return facts, Sides(train, valid, test, whole.excluded)
+
+
+def run_fold(plan: RunPlan, fold: int, budget: Budget, folder: RunFolder) -> dict[str, Any]:
+    """Fit, predict, save one fold; a learner's failure becomes facts."""
+    task = get_task(plan.identity["task"])
+    facts, sides = fold_facts(plan, fold)
     start = time.perf_counter()
     predictions = learning = None
     with PeakMemory() as peak:

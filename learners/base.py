@@ -38,6 +38,8 @@ class LearnerInfo:
         Constructor parameters and their default values; what ``--param`` may set.
     deterministic : str
         ``"exact"`` or ``"close"``: what same seed, same data promises on CPU.
+    distributed : bool
+        Whether one fit can be spread over the workers of ``Budget.scheduler``.
     """
 
     name: str
@@ -50,13 +52,16 @@ class LearnerInfo:
     requires: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     deterministic: Literal["exact", "close"] = "exact"
+    distributed: bool = False
 
 
 @dataclass(frozen=True)
 class Budget:
     """What a fit may use. None leaves it to the learner.
 
-    ``rounds`` counts boosting rounds or epochs; ``memory`` is in bytes.
+    ``rounds`` counts boosting rounds or epochs; ``memory`` is in bytes. ``scheduler`` is the
+    address of a Dask scheduler: a learner whose info says ``distributed`` spreads each fit over
+    its ``workers`` (None: all there are).
     """
 
     seconds: float | None = None
@@ -64,6 +69,8 @@ class Budget:
     threads: int | None = None
     device: str = "cpu"
     memory: int | None = None
+    scheduler: str | None = None
+    workers: int | None = None
 
 
 @runtime_checkable

@@ -67,6 +67,20 @@ from featurestore.cli.common import echo_json, json_option
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a fit.  [default: all]")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Fit on the workers of the Dask scheduler at this address, e.g. tcp://10.0.0.1:8786; they must "
+    "see the store and the folder of runs at the same paths.",
+)
+@click.option(
+    "--spread",
+    type=click.Choice(["folds", "rows"]),
+    default="folds",
+    show_default=True,
+    help="With --scheduler: each worker fits other folds, or all fit each fold together, a share of "
+    "its rows each (xgboost, lightgbm).",
+)
 @click.option("--budget-seconds", type=float, help="Seconds that one fit may take.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Boosting rounds or epochs of a fit.")
 @click.option(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -40,6 +41,32 @@ class Fitted:
     model: Any
     rounds: int
     curve: Curve
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a group of targets that one machine holds; all of them where there is only one.
+
+    Parameters
+    ----------
+    group : TargetGroup
+        Its training rows, and the validation rows on which it measures errors.
+    both : FeatureBatch
+        Its training rows and its share of the validation rows, for the refit.
+    train_rows, all_rows : int
+        Training rows, and training and validation rows, of all machines together.
+    """
+
+    group: TargetGroup
+    both: FeatureBatch
+    train_rows: int
+    all_rows: int
+
+    @classmethod
+    def whole(cls, group: TargetGroup) -> Part:
+        """Everything, on this machine."""
+        both = concat(group.train, group.valid)
+        return cls(group, both, len(group.train), len(both))
 
 
 class BoostedTrees(ABC):
@@ -166,21 +193,45 @@ class StreamedTrees(BoostedTrees):
     def _train(self, parameters: dict[str, Any], data: Any, rounds: int) -> Any:
         """A booster of this many rounds."""
 
+    @classmethod
     @abstractmethod
-    def _save_booster(self, booster: Any, file: Path) -> None:
-        """Write one booster."""
+    def booster_bytes(cls, booster: Any) -> bytes:
+        """One booster in its library's own format."""
 
     @classmethod
     @abstractmethod
-    def _load_booster(cls, file: Path) -> Any:
-        """Read one booster."""
+    def booster_of(cls, data: bytes) -> Any:
+        """The booster that :meth:`booster_bytes` wrote."""
 
     def _fit_group(
         self, group: TargetGroup, parameters: dict[str, Any], budget: Budget
     ) -> list[Fitted]:
+        if budget.scheduler is None:
+            return self.fit_part(Part.whole(group), parameters, budget)
+        from learners.trees.distributed import fit_over_workers
+
+        return fit_over_workers(self, group, parameters, budget, budget.scheduler)
+
+    def fit_part(self, part: Part, parameters: dict[str, Any], budget: Budget) -> list[Fitted]:
+        """Fit each target of a group on the rows of this machine, within :meth:`joined` if of several."""
         # The data sets of the search are let go before that of the refit is made.
-        curves = self._search(group, parameters, budget)
-        return self._refit(group, parameters, curves)
+        curves = self._search(part.group, parameters, budget)
+        return self._refit(part, parameters, curves)
+
+    validation_is_shared_out: ClassVar[bool]
+    """Whether machines may each hold other validation rows: the library then sums their errors."""
+
+    @classmethod
+    @abstractmethod
+    def meeting(cls, client: Any, workers: Sequence[str]) -> AbstractContextManager[dict[str, Any]]:
+        """Where the workers of a fit find each other: what :meth:`joined` takes, plain values."""
+
+    @classmethod
+    @abstractmethod
+    def joined(
+        cls, meeting: Mapping[str, Any], rank: int
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """Joins this thread to the others of a fit; gives further parameters of the library."""
 
     def _search(
         self, group: TargetGroup, parameters: dict[str, Any], budget: Budget
@@ -196,18 +247,15 @@ class StreamedTrees(BoostedTrees):
             curves.append(self._errors(parameters, seen, held_out, limit, clock))
         return curves
 
-    def _refit(
-        self, group: TargetGroup, parameters: dict[str, Any], curves: list[Curve]
-    ) -> list[Fitted]:
+    def _refit(self, part: Part, parameters: dict[str, Any], curves: list[Curve]) -> list[Fitted]:
         """Boosters of the best number of rounds, on training and validation rows."""
-        both = concat(group.train, group.valid)
-        data = self._dataset(both, parameters)
+        data = self._dataset(part.both, parameters)
         fitted = []
         for column, curve in enumerate(curves):
-            _set_target(data, both, column)
+            _set_target(data, part.both, column)
             # A library's own best_iteration is not set where the clock stops it.
             best = 1 + int(np.argmin(curve[1]))
-            rounds = scaled_rounds(best, len(group.train), len(both))
+            rounds = scaled_rounds(best, part.train_rows, part.all_rows)
             fitted.append(Fitted(self._train(parameters, data, rounds), rounds, curve))
         return fitted
 
@@ -215,14 +263,14 @@ class StreamedTrees(BoostedTrees):
         """Write settings as JSON and each booster in its library's own format."""
         save_state(path, self._config())
         for target, booster in enumerate(self._models):
-            self._save_booster(booster, path / f"target_{target}{self._suffix}")
+            (path / f"target_{target}{self._suffix}").write_bytes(self.booster_bytes(booster))
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
         learner = cls._without_models(path)
         learner._models = [
-            cls._load_booster(path / f"target_{target}{cls._suffix}")
+            cls.booster_of((path / f"target_{target}{cls._suffix}").read_bytes())
             for target in range(len(learner.rounds))
         ]
         return learner

@@ -7,20 +7,27 @@ bin edges are found on a sample of rows that LightGBM copies as float64: its def
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.errors import InputError
 from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch
 from learners.compute import Clock, threads_of
-from learners.trees.boosted import Curve, StreamedTrees
+from learners.targets import TargetGroup
+from learners.trees.boosted import Curve, Fitted, StreamedTrees
 
 SAMPLED_ROWS: Final = 20_000
 """Rows on which bin edges are found; same validation error as all rows, a third of the memory."""
+
+MEETING_MINUTES: Final = 10
+"""How long the machines of a fit wait for one another."""
 
 
 class LightGBM(StreamedTrees):
@@ -48,6 +55,7 @@ class LightGBM(StreamedTrees):
         reference="Ke et al., NeurIPS 2017",
         multi_output=True,
         requires=("lightgbm",),
+        distributed=True,
         defaults={
             "learning_rate": 0.05,
             "num_leaves": 15,
@@ -132,14 +140,64 @@ class LightGBM(StreamedTrees):
 
         return lightgbm.train(parameters, data, rounds)
 
-    def _save_booster(self, booster: Any, file: Path) -> None:
-        file.write_text(booster.model_to_string(), "utf-8")
+    @classmethod
+    def booster_bytes(cls, booster: Any) -> bytes:
+        """LightGBM's text."""
+        return str(booster.model_to_string()).encode()
 
     @classmethod
-    def _load_booster(cls, file: Path) -> Any:
+    def booster_of(cls, data: bytes) -> Any:
+        """From LightGBM's text."""
         import lightgbm
 
-        return lightgbm.Booster(model_str=file.read_text("utf-8"))
+        return lightgbm.Booster(model_str=data.decode())
+
+    # LightGBM sums no errors over machines: each needs all validation rows, to stop with the others.
+    validation_is_shared_out = False
+
+    def _fit_group(
+        self, group: TargetGroup, parameters: dict[str, Any], budget: Budget
+    ) -> list[Fitted]:
+        if budget.scheduler is not None and budget.seconds is not None:
+            raise InputError(
+                "lightgbm over several workers cannot stop by the clock, as its workers would stop after "
+                "different rounds: limit the rounds instead (--rounds)"
+            )
+        return super()._fit_group(group, parameters, budget)
+
+    @classmethod
+    @contextmanager
+    def meeting(cls, client: Any, workers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Addresses of the workers, each with a port that is free there."""
+        ports = client.run(free_port, workers=list(workers))
+        hosts = [urlsplit(worker).hostname for worker in workers]
+        yield {
+            "machines": [f"{host}:{ports[w]}" for host, w in zip(hosts, workers, strict=True)],
+            "ports": [ports[worker] for worker in workers],
+        }
+
+    @classmethod
+    @contextmanager
+    def joined(cls, meeting: Mapping[str, Any], rank: int) -> Iterator[dict[str, Any]]:
+        """Joins LightGBM's network: bin edges and histograms are shared among its machines.
+
+        The network belongs to the thread; it has to be there before the first data set, which
+        ``lightgbm.train`` would be too late for.
+        """
+        import lightgbm
+
+        machines = meeting["machines"]
+        nothing = lightgbm.Dataset(np.zeros((2, 1)), np.zeros(2), params={"verbosity": -1})
+        network = lightgbm.Booster({"verbosity": -1}, nothing)
+        network.set_network(machines, meeting["ports"][rank], MEETING_MINUTES, len(machines))
+        try:
+            yield {
+                "tree_learner": "data",
+                "num_machines": len(machines),
+                "pre_partition": True,
+            }
+        finally:
+            network.free_network()
 
 
 def streamed_dataset(batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None) -> Any:
@@ -180,6 +238,13 @@ def streamed_dataset(batch: FeatureBatch, parameters: dict[str, Any], reference:
         Rows(), label=np.zeros(len(ordered)), reference=reference, params=dict(parameters)
     )
     return data.construct()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("", 0))
+        return int(one.getsockname()[1])
 
 
 def _stop_at(clock: Clock) -> Callable[[Any], None]:

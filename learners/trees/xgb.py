@@ -6,9 +6,10 @@ features (about 4.6 bytes a value with its working memory), never a float matrix
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch, MiniBatch
 from learners.compute import Clock, threads_of
 from learners.trees.boosted import Curve, StreamedTrees
+
+MEETING_SECONDS: Final = 600
+"""How long the machines of a fit wait for one another at its begin and end."""
 
 
 class XGBoost(StreamedTrees):
@@ -43,6 +47,7 @@ class XGBoost(StreamedTrees):
         reference="Chen & Guestrin, KDD 2016, doi:10.1145/2939672.2939785",
         multi_output=True,
         requires=("xgboost",),
+        distributed=True,
         defaults={
             "learning_rate": 0.05,
             "max_depth": 4,
@@ -124,14 +129,46 @@ class XGBoost(StreamedTrees):
 
         return xgboost.DMatrix(batch.matrix(part, np.float32))
 
-    def _save_booster(self, booster: Any, file: Path) -> None:
-        booster.save_model(file)
+    @classmethod
+    def booster_bytes(cls, booster: Any) -> bytes:
+        """UBJSON."""
+        return bytes(booster.save_raw("ubj"))
 
     @classmethod
-    def _load_booster(cls, file: Path) -> Any:
+    def booster_of(cls, data: bytes) -> Any:
+        """From UBJSON."""
         import xgboost
 
-        return xgboost.Booster(model_file=file)
+        return xgboost.Booster(model_file=bytearray(data))
+
+    validation_is_shared_out = True
+
+    @classmethod
+    @contextmanager
+    def meeting(cls, client: Any, workers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """A tracker of XGBoost's collective, in this process."""
+        from distributed.utils import get_ip
+        from xgboost.tracker import RabitTracker
+
+        # The address by which this machine reaches the scheduler: workers reach it by that too.
+        scheduler = urlsplit(client.scheduler.address).hostname
+        tracker = RabitTracker(
+            len(workers), get_ip(scheduler), sortby="task", timeout=MEETING_SECONDS
+        )
+        tracker.start()
+        try:
+            yield dict(tracker.worker_args())
+        finally:
+            tracker.free()
+
+    @classmethod
+    @contextmanager
+    def joined(cls, meeting: Mapping[str, Any], rank: int) -> Iterator[dict[str, Any]]:
+        """Joins the collective: sketches, histograms and errors are summed over its machines."""
+        from xgboost.collective import CommunicatorContext
+
+        with CommunicatorContext(**meeting, dmlc_task_id=f"{rank:06d}"):
+            yield {}
 
 
 def quantile_matrix(batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None) -> Any:
@@ -175,9 +212,14 @@ def _device(budget: Budget) -> str:
 
 def _stop_at(clock: Clock) -> Any:
     import xgboost
+    from xgboost import collective
 
     class StopAt(xgboost.callback.TrainingCallback):  # type: ignore[misc]
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            return clock.spent()
+            if not collective.is_distributed():
+                return clock.spent()
+            # All machines stop after the same round, or the others would wait for ever.
+            spent = np.array([clock.spent()], np.int32)
+            return bool(collective.allreduce(spent, collective.Op.MAX)[0])
 
     return StopAt()
