@@ -1,107 +1,251 @@
-"""Runs the tasks of a plan through Dask: one task per shard, names in, plain facts out.
+"""Runs jobs where the build was told to: on threads of this process, or on Dask workers.
 
-A Dask array is never handed to Zarr: with blocks smaller than a shard it loses values silently
-(dask issue 12583, zarr-python issue 3682).
+Never more than a few jobs per worker are in flight, so neither the scheduler's memory nor what is
+lost with it grows with the store. A Dask array is never handed to Zarr: with blocks smaller than a
+shard it loses values silently (dask issue 12583, zarr-python issue 3682).
 """
 
 from __future__ import annotations
 
-import os
+import importlib.util
+import inspect
+import queue
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, Protocol
 
-from featurestore.build.group_plan import Task
-from featurestore.build.tasks import run_task
+from featurestore.build.jobs import (
+    SWITCH_SECONDS,
+    Job,
+    Lanes,
+    Report,
+    attempt,
+    cores,
+    in_order,
+    own_version,
+)
+from featurestore.build.slots import go_on, stop
 from featurestore.build.work_area import WorkArea
-from featurestore.errors import MeristemError
+from featurestore.errors import ClusterError, StorageError
 
-Report = dict[str, Any]
-
-
-def attempt(
-    work_root: str, species: str, group: str, shard: int, device: str | None, threads: int = 1
-) -> Report:
-    """Run one task; an error becomes a report, so that the other shards go on."""
-    try:
-        return run_task(work_root, species, group, shard, device, threads)
-    except (MeristemError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        return {"task": f"{species}/{group}/{shard}", "error": f"{type(error).__name__}: {error}"}
+ROUNDS: Final = 2
+"""How often a job is given to the scheduler that killed its workers, each time up to the
+scheduler's ``allowed-failures``; the last time while no other job runs."""
+GPU_SHARE: Final = 0.5
+"""Part of a worker's ``GPU`` that a job takes: two share one, the first has the model while the
+second cuts windows or writes."""
+LOOK_SECONDS: Final = 2.0
+"""How often to ask the scheduler which workers it has."""
 
 
-def run_tasks(
-    work: WorkArea,
-    tasks: Sequence[Task],
-    *,
-    workers: int | None = None,
-    device: str | None = None,
+class Backend(Protocol):
+    """Somewhere that jobs run."""
+
+    def limit(self, costly: bool) -> int:
+        """How many jobs of a lane may be in flight."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job."""
+
+    def landed(self) -> tuple[Job, Report]:
+        """Wait for a job to end; a report with ``lost`` tells that its worker died."""
+
+    def close(self, *, hurry: bool) -> None:
+        """Let go of everything; with ``hurry`` without waiting for what runs."""
+
+
+def run_jobs(
+    backend: Backend,
+    jobs: Sequence[Job],
     on_done: Callable[[Report], None] = lambda report: None,
 ) -> list[Report]:
-    """Run tasks and report each as it ends.
+    """Run jobs and report each as it ends.
 
-    Parameters
-    ----------
-    workers : int, optional
-        Processes of a local Dask cluster. None: threads of this process, one per core.
+    Raises
+    ------
+    StorageError, ClusterError
+        At the first error that every other job would meet as well.
     """
-    if not tasks:
-        return []
-    if workers is None:
-        return _on_threads(work, tasks, device, on_done)
-    return _on_processes(work, tasks, workers, device, on_done)
-
-
-def _on_threads(
-    work: WorkArea, tasks: Sequence[Task], device: str | None, on_done: Callable[[Report], None]
-) -> list[Report]:
-    import dask
-
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    at_once = min(len(tasks), cores)
-
-    def one(task: Task) -> Report:
-        report = attempt(
-            str(work.root), task.species, task.group, task.shard, device, cores // at_once
-        )
+    lanes = Lanes(in_order(jobs))
+    reports: list[Report] = []
+    losses: Counter[str] = Counter()
+    suspects: list[Job] = []
+    while lanes.busy or suspects:
+        if not lanes.busy:  # alone on the cluster, so that nobody dies beside it
+            lanes.again(suspects.pop())
+        for costly in (True, False):
+            while (job := lanes.take(costly, backend.limit(costly))) is not None:
+                backend.submit(job)
+        job, report = backend.landed()
+        lanes.landed(job)
+        if "stop" in report:
+            raise (ClusterError if report.get("cluster") else StorageError)(report["stop"])
+        if "lost" in report and losses[job.name] + 1 < ROUNDS:
+            losses[job.name] += 1
+            suspects.append(job)
+            continue
         on_done(report)
-        return report
-
-    lazy = [dask.delayed(one, pure=False)(task) for task in tasks]
-    return list(dask.compute(*lazy, scheduler="threads", num_workers=at_once))
-
-
-def _on_processes(
-    work: WorkArea,
-    tasks: Sequence[Task],
-    workers: int,
-    device: str | None,
-    on_done: Callable[[Report], None],
-) -> list[Report]:
-    from distributed import Client, LocalCluster, as_completed
-
-    reports = []
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        futures = {
-            client.submit(
-                attempt, str(work.root), t.species, t.group, t.shard, device, pure=False
-            ): t
-            for t in tasks
-        }
-        for future in as_completed(list(futures)):
-            # A worker that died takes its shard's report with it; the shard is then simply not done.
-            report = (
-                future.result() if future.status == "finished" else _died(futures[future], future)
-            )
-            on_done(report)
-            reports.append(report)
+        reports.append(report)
     return reports
 
 
-def _died(task: Task, future: Any) -> Report:
-    return {"task": task.path, "error": f"its worker died ({future.exception()})"}
+class Threads:
+    """Threads of this process.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What is going to run.
+    at_once : int, optional
+        Tasks that may use a model at once. Default: one per core, on a GPU one.
+    """
+
+    def __init__(
+        self, work: WorkArea, device: str | None, jobs: Sequence[Job], at_once: int | None = None
+    ) -> None:
+        have = cores()
+        gpu = any(job.costly for job in jobs) and on_gpu(device)
+        self._slots = at_once or (1 if gpu else max(1, min(len(jobs), have)))
+        self._arguments = (device, self._slots, max(1, have // self._slots), own_version())
+        # One thread more than slots: it cuts windows or writes while the models compute.
+        cheap = max(1, have - 1) if gpu else 0
+        self._limit = {True: self._slots + 1, False: cheap or self._slots + 1}
+        self._root = str(work.root)
+        self._landed: queue.SimpleQueue[tuple[Job, Future[Report]]] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(self._slots + 1 + cheap, "build")
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._interval, SWITCH_SECONDS))
+        go_on()
+
+    def limit(self, costly: bool) -> int:
+        """As :class:`Backend`."""
+        return self._limit[costly]
+
+    def submit(self, job: Job) -> None:
+        """As :class:`Backend`."""
+        future = self._pool.submit(
+            attempt, self._root, job.name, job.call, job.args, *self._arguments
+        )
+        future.add_done_callback(lambda done: self._landed.put((job, done)))
+
+    def landed(self) -> tuple[Job, Report]:
+        """As :class:`Backend`."""
+        job, future = self._landed.get()
+        if (error := future.exception()) is not None:
+            return job, _raised(job, error)
+        return job, future.result()
+
+    def close(self, *, hurry: bool) -> None:
+        """As :class:`Backend`; what runs ends at its next batch."""
+        if hurry:
+            stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        go_on()
+        sys.setswitchinterval(self._interval)
+
+
+def _raised(job: Job, error: BaseException) -> Report:
+    return {"task": job.name, "error": f"{type(error).__name__}: {error}"}
+
+
+def on_gpu(device: str | None) -> bool:
+    """Whether embedders will compute on a GPU of this machine."""
+    if device is not None:
+        return device.startswith("cuda")
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def workers_of(client: Any) -> list[dict[str, Any]]:
+    """What the scheduler knows of each of its workers."""
+    asks = client.scheduler_info
+    every = {"n_workers": -1} if "n_workers" in inspect.signature(asks).parameters else {}
+    return list(asks(**every)["workers"].values())
+
+
+class DaskWorkers:
+    """Workers of a Dask scheduler.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    most : int
+        Workers that there may come to be; 0 for those there are.
+    slots, threads : int
+        Tasks of a worker that may use a model at once (0: the worker decides), and threads of
+        each of these models.
+    """
+
+    def __init__(
+        self, client: Any, work: WorkArea, device: str | None, *, most: int = 0, slots: int = 0,
+        threads: int = 1,
+    ) -> None:  # fmt: skip
+        from distributed import as_completed
+
+        self._client, self._root, self._most = client, str(work.root), most
+        self._arguments = (device, slots, threads, own_version())
+        self._flying: dict[str, tuple[Job, Any]] = {}
+        self._ended = as_completed([])
+        self._count, self._looked = 0, -LOOK_SECONDS
+        self._workers: list[dict[str, Any]] = []
+
+    def _look(self) -> list[dict[str, Any]]:
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._workers = workers_of(self._client)
+            self._looked = time.monotonic()
+        return self._workers
+
+    def _gpus(self) -> float:
+        return float(sum(w["resources"].get("GPU", 0) for w in self._look()))
+
+    def limit(self, costly: bool) -> int:
+        """As :class:`Backend`: what the workers can run at once, and one more each to go on with."""
+        workers = self._look()
+        missing = max(0, self._most - len(workers))
+        if costly and (gpus := self._gpus()):
+            return int(gpus / GPU_SHARE) + len(workers) + 3 * missing
+        return sum(int(w["nthreads"]) + 1 for w in workers) + 3 * max(missing, not workers)
+
+    def submit(self, job: Job) -> None:
+        """As :class:`Backend`."""
+        self._count += 1
+        future = self._client.submit(
+            attempt, self._root, job.name, job.call, job.args, *self._arguments, pure=False,
+            key=f"{job.name}-{self._count}", priority=int(job.costly),
+            resources={"GPU": GPU_SHARE} if job.costly and self._gpus() else None,
+        )  # fmt: skip
+        self._flying[future.key] = job, future
+        self._ended.add(future)
+
+    def landed(self) -> tuple[Job, Report]:
+        """As :class:`Backend`."""
+        future = next(self._ended)
+        job, _ = self._flying.pop(future.key)
+        if future.status == "finished":
+            report = future.result()
+            future.release()
+            return job, report
+        if future.status in {"cancelled", "lost"}:
+            raise ClusterError(
+                "the Dask scheduler was lost. The shards that are done stay: start a scheduler, then run "
+                "'fs build' again."
+            )
+        error = future.exception()
+        future.release()
+        if type(error).__name__ == "KilledWorker":
+            return job, {
+                "task": job.name, "error": "each worker that ran it died", "lost": True,
+            }  # fmt: skip
+        return job, _raised(job, error)
+
+    def close(self, *, hurry: bool) -> None:
+        """As :class:`Backend`."""
+        if hurry and self._flying and self._client.status == "running":
+            self._client.cancel([future for _, future in self._flying.values()], force=True)
+        self._flying.clear()

@@ -18,6 +18,34 @@ from featurestore.errors import StoreLockedError
 
 
 @contextmanager
+def task_lock(work: Path) -> Iterator[None]:
+    """Hold the lock of a work area as one of several tasks: nobody plans or finishes meanwhile.
+
+    Raises
+    ------
+    StoreLockedError
+        If a build holds it.
+    """
+    descriptor = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreLockedError(
+                f"{work}: 'fs build' or 'fs finalise' of this store is running ({_holder(descriptor)}); "
+                "its tasks cannot be run by hand meanwhile."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    told = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+    return told or "holder unknown"
+
+
+@contextmanager
 def build_lock(work: Path) -> Iterator[None]:
     """Hold the lock of a work area.
 
@@ -33,10 +61,10 @@ def build_lock(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+            holder = _holder(descriptor)
             os.close(descriptor)
             raise StoreLockedError(
-                f"{work}: another build of this store is running ({holder or 'holder unknown'}). Wait for it "
+                f"{work}: another build of this store is running, or array tasks of one ({holder}). Wait for it "
                 "or stop it; its finished shards stay."
             ) from error
         # The holder before us may have finished and removed the work area between open and lock:

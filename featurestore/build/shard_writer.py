@@ -17,7 +17,8 @@ from featurestore.build.group_plan import Task
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import StorageError
 from featurestore.schema import PACKED_ROWS
-from featurestore.store.shard import WrittenFile, commit_file, write_block, write_packed, write_rows
+from featurestore.store.commit import WrittenFile, commit_file
+from featurestore.store.shard import write_block, write_packed, write_rows
 from featurestore.store.templates import chunk_path
 
 Written = dict[str, WrittenFile]

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def run_task(
         return {"task": task.path, "seconds": 0.0, "again": True, **marker.facts}
     if group_plan.embeds:
         loaded_embedder(group_plan, device)  # first: it may be what loads torch
-    with limited_threads(threads):
+    with limited_threads(threads) if group_plan.embeds else nullcontext():
         writer, facts = _KINDS[group_plan.kind](work, task, group_plan, device)
     if group_plan.embeds:
         facts["packages"] = _packages()
@@ -141,7 +141,9 @@ def _packages() -> dict[str, str]:
 def limited_threads(count: int) -> Iterator[None]:
     """Hold torch, where it is loaded, to a number of threads on this thread of control."""
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or not hasattr(
+        torch, "set_num_threads"
+    ):  # absent, or being imported by another task now
         yield
         return
     before = torch.get_num_threads()

@@ -8,6 +8,8 @@ _COMMANDS = {
     "init": ("featurestore.cli.start:init", "Write a commented dataset.toml and the simulated sample."),
     "plan": ("featurestore.cli.build:plan", "Tell genes, windows, bytes and files before building."),
     "build": ("featurestore.cli.build:build", "Build or complete a store."),
+    "build-shard": ("featurestore.cli.build:build_shard", "Run a task of a plan by number, for array jobs."),
+    "finalise": ("featurestore.cli.build:finalise", "Make the store of a plan whose tasks are done."),
     "ls": ("featurestore.cli.inspect:ls", "List species and embedders of a store."),
     "info": ("featurestore.cli.inspect:info", "Tell all that a store knows of itself."),
     "verify": ("featurestore.cli.inspect:verify", "Check every byte of a store."),
