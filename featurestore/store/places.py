@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from featurestore.errors import StoreNotFoundError
+from featurestore.errors import DamagedStoreError, StoreNotFoundError
 from featurestore.store.files import LocalFiles, StoreFiles
 from featurestore.store.manifest import MANIFEST, Manifest, manifest_of
 from featurestore.store.remote_url import is_url, parse_address
 
 if TYPE_CHECKING:
     from featurestore.store.remote_backends import BackendName
+
+_MANIFEST_ATTEMPTS: Final = 3
 
 
 def files_of(place: Path | str, backend: BackendName | None = None) -> StoreFiles:
@@ -59,9 +61,15 @@ def manifest_at(files: StoreFiles) -> Manifest:
             f"{files.label}: no store here (neither manifest.json nor zarr.json under this address). A store is put "
             "there with: fs export STORE --to zarr --out ADDRESS"
         )
-    manifest = manifest_of(files)
-    files.know(manifest)
-    return manifest
+    for _ in range(_MANIFEST_ATTEMPTS):
+        try:
+            manifest = manifest_of(files)
+        except DamagedStoreError:
+            files.forget(MANIFEST)  # nothing says how long it is: it may have come in part
+        else:
+            files.know(manifest)
+            return manifest
+    raise files.damage(MANIFEST, "it is missing, or its bytes are not those that were written")
 
 
 def _is_there(files: StoreFiles, key: str) -> bool:

@@ -109,6 +109,13 @@ class RemoteFiles:
     def know(self, manifest: Manifest) -> None:
         """Take the sizes of all files from the manifest."""
         self._sizes = {key: file.size for key, file in manifest.files.items()}
+        for key in [k for k, data in self._cache.items() if len(data) != self._sizes.get(k)]:
+            self.forget(key)
+
+    def forget(self, key: str) -> None:
+        """Ask for a file anew when it is read next."""
+        with self._lock:
+            self._cached -= len(self._cache.pop(key, b""))
 
     def size(self, key: str) -> int:
         """Bytes of a file."""
