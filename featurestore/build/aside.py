@@ -12,7 +12,7 @@ import math
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from featurestore.schema import Status, spec_of
 from featurestore.store.shard import CRC_BYTES
 from featurestore.store.templates import create_array
 
+_TELLING: Final = frozenset({"input_digest", "status"})
+"""Arrays that tell which inputs a shard holds vectors of."""
+
 
 def set_aside(work: WorkArea, old: BuildPlan, new: BuildPlan) -> None:
     """Keep finished shards of costly embedders before a build of other inputs overwrites them.
@@ -36,23 +39,41 @@ def set_aside(work: WorkArea, old: BuildPlan, new: BuildPlan) -> None:
     Nothing is copied: a shard gets a second place. Vectors of shards that were only begun move
     to the pool of their embedder.
     """
-    kept = {task: new.key(task) for task in new.tasks()}
-    stale = [t for t in old.tasks() if _costly(old, t) and kept.get(t) != old.key(t)]
+    stale = stale_shards(old, new)
     for task in stale:
-        group = old.of(task)[1]
         begun = Pool(work.partial(task, old.key(task)))
         if begun.folder.is_dir():
-            Pool(work.shared(group.pool)).take_in(begun)
-    if not stale:
-        return
-    number = len(list(work.earlier.glob("[!.]*"))) if work.earlier.is_dir() else 0
-    partial = work.earlier / f".{number}.partial"
+            Pool(work.shared(old.of(task)[1].pool)).take_in(begun)
+    if stale:
+        keep_finished(work, old, work.earlier)
+
+
+def stale_shards(old: BuildPlan, new: BuildPlan) -> list[Task]:
+    """Shards of costly embedders that a new plan wants otherwise, or no longer."""
+    kept = {task: new.key(task) for task in new.tasks()}
+    return [t for t in old.tasks() if _costly(old, t) and kept.get(t) != old.key(t)]
+
+
+def keep_finished(
+    work: WorkArea, plan: BuildPlan, into: Path, *, digests_only: bool = False
+) -> None:
+    """Give every finished shard of a costly embedder a second place below ``into``.
+
+    Parameters
+    ----------
+    digests_only : bool
+        Only what tells which inputs there are, not their vectors.
+    """
+    number = len(list(into.glob("[!.]*"))) if into.is_dir() else 0
+    partial = into / f".{number}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    found = [t for t in old.tasks() if _costly(old, t) and _keep(work, old, t, partial)]
+    found = [
+        t for t in plan.tasks() if _costly(plan, t) and _keep(work, plan, t, partial, digests_only)
+    ]
     if found:
-        _describe(partial, old, found)
-        (partial / "groups.json").write_text(json.dumps(_entries(old, found)))
-        partial.rename(work.earlier / str(number))
+        _describe(partial, plan, found)
+        (partial / "groups.json").write_text(json.dumps(_entries(plan, found)))
+        partial.rename(into / str(number))
 
 
 def _entries(plan: BuildPlan, tasks: list[Task]) -> list[dict[str, Any]]:
@@ -79,13 +100,15 @@ def _arrays(group: GroupPlan) -> dict[str, tuple[int, ...]]:
     return {**shapes, "input_digest": (DIGEST_BYTES,), "status": ()}
 
 
-def _keep(work: WorkArea, plan: BuildPlan, task: Task, root: Path) -> bool:
+def _keep(work: WorkArea, plan: BuildPlan, task: Task, root: Path, digests_only: bool) -> bool:
     """Link the files of a finished shard; False where it is not done."""
     group = plan.of(task)[1]
     marker = work.read_marker(task, plan.key(task))
     if marker is None:
         return False
     for name, shape in _arrays(group).items():
+        if digests_only and name not in _TELLING:
+            continue
         base = f"{task.species}/{group.name}/{name}"
         file = _file_of(marker, base)
         if file is None:
@@ -112,7 +135,7 @@ def _describe(root: Path, plan: BuildPlan, tasks: list[Task]) -> None:
             if not variant:
                 of = "status" if array == "status" else "input_digest"
                 width = (_width(root / species / name / of, shard, group),)
-            known = array if array in {"input_digest", "status"} else "<output>"
+            known = array if array in _TELLING else "<output>"
             spec = spec_of(f"{'variants/<set>/' if variant else ''}<embedder>/{known}")
             create_array(
                 root, base, with_positions(spec, item) if variant else spec,
@@ -128,8 +151,14 @@ def _width(array: Path, shard: int, group: GroupPlan) -> int:
     return cells if array.name == "status" else cells // DIGEST_BYTES
 
 
-def index_set_aside(work: WorkArea, plan: BuildPlan, pending: Collection[Task]) -> int:
+def index_set_aside(
+    work: WorkArea, plan: BuildPlan, pending: Collection[Task], *further: Path
+) -> int:
     """Index what :func:`set_aside` kept, as far as pending shards may want it.
+
+    Parameters
+    ----------
+    further : other folders that :func:`keep_finished` wrote into
 
     Returns
     -------
@@ -138,7 +167,8 @@ def index_set_aside(work: WorkArea, plan: BuildPlan, pending: Collection[Task]) 
     """
     pools = pending_pools(plan, pending)
     found = 0
-    for root in sorted(work.earlier.glob("[!.]*")) if pools and work.earlier.is_dir() else ():
+    roots = [p for folder in (work.earlier, *further) if folder.is_dir() for p in sorted(folder.glob("[!.]*"))]  # fmt: skip
+    for root in roots if pools else ():
         for entry in json.loads((root / "groups.json").read_text()):
             if entry["pool"] in pools:
                 found += _index(work, root, **entry)

@@ -244,14 +244,18 @@ def known_of(work: WorkArea, pool: str) -> Known | None:
     pool : str
         :attr:`GroupPlan.pool` of the embedder.
     """
-    folder = work.known(pool)
-    stamp = tuple(sorted(p.name for p in folder.glob("[!.]*"))) if folder.is_dir() else ()
     places: list[Place] = []
     if (computed := Pool(work.shared(pool)).pieces()) is not None:
         places.append(computed)
-    if stamp:
-        places += _opened(str(folder), stamp)
+    places += stored_bins(work, pool)
     return Known(places) if places else None
+
+
+def stored_bins(work: WorkArea, pool: str) -> list[StoredBins]:
+    """What was indexed for an embedder."""
+    folder = work.known(pool)
+    stamp = tuple(sorted(p.name for p in folder.glob("[!.]*"))) if folder.is_dir() else ()
+    return _opened(str(folder), stamp) if stamp else []
 
 
 def forget() -> None:

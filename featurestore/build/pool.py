@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from featurestore.build.compute import Lookup
 from featurestore.build.mapped import ONE_PARSE
-from featurestore.build.reuse import KnownBins
+from featurestore.build.reuse import DIGEST_BYTES, KnownBins
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,18 @@ class Pool:
         there = self.folder.is_dir()
         stamp = tuple(sorted(p.name for p in self.folder.glob("[!.]*.npz"))) if there else ()
         return _read(str(self.folder), stamp) if stamp else None
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Digests of all inputs whose vectors lie here, shape (n, 16); no vector is read."""
+        found = [np.zeros((0, DIGEST_BYTES), np.uint8)]
+        for path in sorted(self.folder.glob("[!.]*.npz")):
+            with (
+                contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, EOFError, KeyError),
+                ONE_PARSE,
+                np.load(path, allow_pickle=False) as piece,
+            ):
+                found.append(piece["digest"])
+        return np.concatenate(found)
 
     def lookup(self) -> Lookup | None:
         """Look-up over the pieces that are there now, or None if there are none."""

@@ -7,7 +7,7 @@ store that is being replaced, or an unfinished build) is looked up by digest in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from featurestore.build.compute import Lookup
 from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.haplotype_source import ChangedInputs, HaplotypeSource, rows_name
-from featurestore.build.known import known_of
+from featurestore.build.known import Known, known_of
 from featurestore.build.mapped import mapped
 from featurestore.build.reuse import DIGEST_BYTES, as_keys, as_numbers, input_digests
 from featurestore.build.variant_plan import set_folder
@@ -120,6 +120,15 @@ def sources_of(
     return found
 
 
+def inputs_of_pool(work: WorkArea, plan: BuildPlan, pool: str) -> list[Inputs]:
+    """The model inputs of everything that an embedder embeds, in the order of :func:`groups_of`."""
+    found = []
+    for species, group in groups_of(plan, pool):
+        folder = work.inputs(species)
+        found.append(inputs_of(folder, species, WindowSource(folder), group))
+    return found
+
+
 def find_shared(
     work: WorkArea, plan: BuildPlan, pool: str, pending: Collection[Task] | None = None
 ) -> NDArray[np.int64]:
@@ -136,12 +145,19 @@ def find_shared(
     occurrence of each
     """
     pending = set(plan.tasks() if pending is None else pending)
+    inputs = inputs_of_pool(work, plan, pool)
+    return shared_among(inputs, pending, known_of(work, pool))[0]
+
+
+def shared_among(
+    inputs: Sequence[Inputs], pending: Collection[Task], known: Known | None
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Places (n, 4) and digests (n, 16) of inputs that several pending shards want and nothing knows."""
     several = _seen_twice(
-        np.unique(as_numbers(digest)[:, 0])
-        for _, _, digest, _ in _shards(work, plan, pool, pending)
+        np.unique(as_numbers(digest)[:, 0]) for _, _, digest, _ in wanted_by(inputs, pending)
     )
     keys, places, shards = [], [], []
-    for number, shard, digest, place in _shards(work, plan, pool, pending) if len(several) else ():
+    for number, shard, digest, place in wanted_by(inputs, pending) if len(several) else ():
         half = as_numbers(digest)[:, 0]
         at = np.minimum(np.searchsorted(several, half), len(several) - 1)
         maybe = several[at] == half
@@ -149,17 +165,16 @@ def find_shared(
         places.append(np.column_stack([np.full(int(maybe.sum()), number), place[maybe]]))
         shards.append(np.full(int(maybe.sum()), shard + number * 2**32))
     if not keys:
-        return np.zeros((0, 4), np.int64)
+        return np.zeros((0, 4), np.int64), np.zeros((0, DIGEST_BYTES), np.uint8)
     digests, places_, shard_ = np.concatenate(keys), np.concatenate(places), np.concatenate(shards)
     _, first, inverse = np.unique(as_keys(digests), return_index=True, return_inverse=True)
     lowest, highest = np.full(len(first), 2**62), np.full(len(first), -1)
     np.minimum.at(lowest, inverse, shard_)
     np.maximum.at(highest, inverse, shard_)
     first = first[lowest != highest]
-    if (known := known_of(work, pool)) is not None:
+    if known is not None:
         first = first[~known.has(digests[first])]
-    found: NDArray[np.int64] = places_[first].astype(np.int64)
-    return found
+    return places_[first].astype(np.int64), digests[first]
 
 
 def _seen_twice(parts: Iterator[NDArray[np.uint64]]) -> NDArray[np.uint64]:
@@ -170,18 +185,14 @@ def _seen_twice(parts: Iterator[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     return np.unique(values[1:][values[1:] == values[:-1]])
 
 
-def _shards(
-    work: WorkArea, plan: BuildPlan, pool: str, pending: Collection[Task]
+def wanted_by(
+    inputs: Sequence[Inputs], pending: Collection[Task]
 ) -> Iterator[tuple[int, int, NDArray[np.uint8], NDArray[np.int64]]]:
     """Number of the group, shard, digests and places of the inputs of every pending shard."""
-    for number, (species, group) in enumerate(groups_of(plan, pool)):
-        shards = [i for i in range(group.shards) if Task(species, group.name, i) in pending]
-        if not shards:
-            continue
-        folder = work.inputs(species)
-        inputs = inputs_of(folder, species, WindowSource(folder), group)
-        for shard in shards:
-            yield number, shard, *inputs.of_shard(shard)
+    for number, one in enumerate(inputs):
+        for shard in range(one.group.shards):
+            if one.task(shard) in pending:
+                yield number, shard, *one.of_shard(shard)
 
 
 def known_vectors(work: WorkArea, pool: str) -> Lookup | None:
