@@ -154,10 +154,16 @@ EXPRESSION: Final = (
     ),
 )  # fmt: skip
 
+SCALE: Final = "_scale"
+"""What the scale of an output is called after it."""
+
 EMBEDDING: Final = (
     ArraySpec("<embedder>/<output>", ("gene", "region", "bin", "channel"), "float16", "rows",
               "vectors of each bin; without channel where the output is one number per bin, with position_in_bin "
               "before channel where a recipe keeps every base", float("nan")),
+    ArraySpec("<embedder>/<output>_scale", ("channel",), "float32", "whole",
+              "step of each channel of an output stored as int8: value = code · step; code −128 is NaN",
+              when="exported with --profile int8"),
     ArraySpec("<embedder>/status", ("gene", "region"), "uint8", "block", "state of each region", 0, _STATUS_FLAGS),
     ArraySpec("<embedder>/input_digest", ("gene", "region", "bin", "byte"), "uint8", "block",
               "BLAKE2b-128 of the exact model input of each bin (its codes); zeros where there is none"),
@@ -225,6 +231,9 @@ VARIANT_EMBEDDING: Final = (
     ArraySpec("variants/<set>/<embedder>/<output>", ("row", "channel"), "float16", "packed",
               "vector of a bin whose model input a haplotype changes; rows in order of gene, haplotype, region, bin",
               float("nan")),
+    ArraySpec("variants/<set>/<embedder>/<output>_scale", ("channel",), "float32", "whole",
+              "step of each channel of an output stored as int8: value = code · step; code −128 is NaN",
+              when="exported with --profile int8"),
     *_places("variants/<set>/<embedder>"),
     ArraySpec("variants/<set>/<embedder>/bin_index", ("row",), "int32", "block",
               "bin of the row, an index into bin of the embedder's group of the species"),
@@ -254,6 +263,8 @@ def registered(path: str) -> ArraySpec | None:
     if group.startswith("variants/"):
         return _registered_variants(group.split("/")[2:], name)
     of_embedder = bool(group) and group not in RESERVED_GROUPS
+    if of_embedder and name.endswith(SCALE):
+        name = f"<output>{SCALE}"
     for spec in REGISTRY:
         if spec.path == path or (of_embedder and spec.path == f"<embedder>/{name}"):
             return spec
@@ -267,6 +278,8 @@ def _registered_variants(below: list[str], name: str) -> ArraySpec | None:
     entries = {0: VARIANT_SET, 1: VARIANT_EMBEDDING}[len(below)]
     if below == ["sequence"]:
         entries = VARIANT_SEQUENCE
+    if entries is VARIANT_EMBEDDING and name.endswith(SCALE):
+        name = f"<output>{SCALE}"
     found = next((spec for spec in entries if spec.name == name), None)
     return VARIANT_EMBEDDING[0] if found is None and entries is VARIANT_EMBEDDING else found
 

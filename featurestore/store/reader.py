@@ -18,11 +18,12 @@ from featurestore.errors import (
     SchemaVersionError,
     unknown_name,
 )
-from featurestore.schema import SCHEMA_VERSION, SPECIES, Status
+from featurestore.schema import SCALE, SCHEMA_VERSION, SPECIES, Status
 from featurestore.store.arrays import StoredArray
 from featurestore.store.files import StoreFiles
 from featurestore.store.manifest import hash_bytes
 from featurestore.store.places import files_of, manifest_at, shown
+from featurestore.store.quantised import QuantisedArray, is_quantised
 from featurestore.store.rows import VERIFY, Verify
 from featurestore.store.shard import damaged
 from featurestore.store.source import StoreSource
@@ -192,10 +193,14 @@ class Store:
         )
 
     def stored(self, species: str, path: str) -> StoredArray:
-        """One array, nothing read."""
-        return StoredArray(
-            self.files, f"{species}/{path}", self.meta(species, path), self.manifest, self.verify
-        )
+        """One array, nothing read; one of codes (see ``quantised.py``) reads as values."""
+        metadata = self.meta(species, path)
+        if metadata.get("data_type") == "int8" and is_quantised(metadata):
+            scale = self.array(species, f"{path}{SCALE}")
+            return QuantisedArray(
+                self.files, f"{species}/{path}", metadata, self.manifest, self.verify, scale
+            )
+        return StoredArray(self.files, f"{species}/{path}", metadata, self.manifest, self.verify)
 
     def array(self, species: str, path: str) -> NDArray[Any]:
         """One array, read whole and verified."""
