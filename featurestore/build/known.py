@@ -191,11 +191,15 @@ def _take(stored: StoredArray, rows: NDArray[np.int64]) -> tuple[NDArray[Any], N
     return values, fine
 
 
-class Place(Protocol):
-    """Somewhere vectors lie."""
+class Indexed(Protocol):
+    """Something that tells which inputs it knows."""
 
     def has(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which digests (n, 16) are known, shape (n,)."""
+
+
+class Place(Indexed, Protocol):
+    """Somewhere vectors lie."""
 
     def __call__(self, digests: NDArray[np.uint8]) -> Found:
         """Which digests are known, and by output their vectors."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from featurestore.build.compute import Lookup
 from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.haplotype_source import ChangedInputs, HaplotypeSource, rows_name
-from featurestore.build.known import Known, known_of
+from featurestore.build.known import Indexed, known_of
 from featurestore.build.mapped import mapped
 from featurestore.build.reuse import DIGEST_BYTES, as_keys, as_numbers, input_digests
 from featurestore.build.variant_plan import set_folder
@@ -150,7 +150,7 @@ def find_shared(
 
 
 def shared_among(
-    inputs: Sequence[Inputs], pending: Collection[Task], known: Known | None
+    inputs: Sequence[Inputs], pending: Collection[Task], known: Indexed | None
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Places (n, 4) and digests (n, 16) of inputs that several pending shards want and nothing knows."""
     several = _seen_twice(
