@@ -8,6 +8,7 @@ so a caller may catch either. ``exit_code`` is what the commands return: 1 faile
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 
@@ -89,21 +90,31 @@ class LeakageError(MeristemError, ValueError):
     exit_code = 4
 
 
+# Likeness takes the product of two names' lengths, for every name that there is.
+_LONGEST_COMPARED = 100
+_MOST_COMPARED = 5000
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string."""
-    by_folded = {k.casefold(): k for k in known}
+    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string.
+
+    Names longer than a person types are not compared, nor more than the first few thousand.
+    """
+    if len(name) > _LONGEST_COMPARED:
+        return ""
+    by_folded = {k.casefold(): k for k in known if len(k) <= _LONGEST_COMPARED}
     if name.casefold() in by_folded:
         return f" Did you mean {by_folded[name.casefold()]!r}?"
-    close = [
-        by_folded[k] for k in difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
-    ]
+    first = list(itertools.islice(by_folded, _MOST_COMPARED))
+    close = [by_folded[k] for k in difflib.get_close_matches(name.casefold(), first, 1, 0.6)]
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is not in a registry, with the nearest and all known ones."""
     names = sorted(known)
-    listing = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
+    told = [n if n.isprintable() else repr(n) for n in (n[:_LONGEST_COMPARED] for n in names[:20])]
+    listing = ", ".join(told) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
     return UnknownNameError(
-        f"unknown {what} {name!r}.{did_you_mean(name, names)} Known: {listing or 'none'}."
+        f"unknown {what} {name[:_LONGEST_COMPARED]!r}.{did_you_mean(name, names)} Known: {listing or 'none'}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import stat
@@ -39,7 +40,7 @@ class BombError(ValueError):
     """A file that would take far more memory than its size says."""
 
 
-def open_file(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; symbolic links are followed.
 
     Raises

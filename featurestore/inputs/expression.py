@@ -37,6 +37,9 @@ _MEASURES: Final = (
     frozenset({"count", "counts", "numreads", "est_counts", "expected_count"}),
 )  # fmt: skip
 _LARGEST: Final = float(np.finfo(np.float32).max)
+_ALWAYS_HELD: Final = 10_000_000
+_MOST_EMPTY: Final = 100
+"""Cells that a long table may make: ten million, or a hundred for each of its values."""
 _COMMAS: Final = re.compile(r"[+-]?\d[\d.' ]*,[\d.,]+")
 _NEVER_NEGATIVE: Final = frozenset({"tpm", "fpkm", "rpkm", "cpm", "counts", "count", "reads"})
 
@@ -126,13 +129,21 @@ def _columns_are_samples(table: Table, gene: int, columns: list[int], problems: 
     if nameless := [i + 1 for i, name in zip(columns, names, strict=True) if not name]:
         what = f"no name over the values of column {examples(map(str, nameless))}"
         problems.add(table.path, what, "name every sample in the header", "header")
+    if strange := [name for name in names if not name.isprintable()]:
+        _tell_strange(table, strange, problems, "header")
     measures = [n for n in names if any(n.lower() in kind for kind in _MEASURES)]
     kinds = {i for n in measures for i, kind in enumerate(_MEASURES) if n.lower() in kind}
     if len(kinds) > 1:
         what = f"columns {examples(measures)} are measures of one sample, not samples"
         mend = "keep the gene column and one of these, and name it as the sample"
         problems.add(table.path, what, mend, "header")
-    return not nameless and len(kinds) < 2
+    return not nameless and not strange and len(kinds) < 2
+
+
+def _tell_strange(table: Table, samples: list[str], problems: Problems, place: str = "") -> None:
+    what = f"a sample whose name cannot be printed: {examples(samples)}"
+    mend = "take control characters and unusual blanks out of it"
+    problems.add(table.path, what, mend, place)
 
 
 def _read_long(
@@ -163,11 +174,30 @@ def _read_long(
             names.append(pair[0])
             lines.append(line)
         place[number] = at, samples.setdefault(pair[1], len(samples))
-    if not cells.report():
+    if strange := [name for name in samples if not name.isprintable()]:
+        _tell_strange(table, strange, problems)
+        return None
+    if not cells.report() or _mostly_empty(table, names, list(samples), problems):
         return None
     value = np.full((len(names), len(samples)), np.nan)
     value[place[:, 0], place[:, 1]] = flat[:, 0]
     return ExpressionTable(names, lines, list(samples), value, [])
+
+
+def _mostly_empty(table: Table, names: list[str], samples: list[str], problems: Problems) -> bool:
+    """Whether a long table would fill next to nothing of genes × samples; told if so.
+
+    Rows that each name a gene and a sample of their own would take the square of their memory.
+    """
+    cells = len(names) * len(samples)
+    if cells <= max(_ALWAYS_HELD, _MOST_EMPTY * len(table)):
+        return False
+    what = (
+        f"{len(table):,} values for {len(names):,} genes in {len(samples):,} samples, which are "
+        f"{cells:,} cells; samples are {examples(samples)}"
+    )
+    problems.add(table.path, what, "check which column names the sample", "header")
+    return True
 
 
 @dataclass

@@ -57,6 +57,10 @@ def read_families(
         problems.add(path, what, "give both the same ids, or make families with `fs families`")
         return None
     findings = Findings(path, problems)
+    for family, line in zip(families, lines, strict=True):
+        if not family.isprintable():
+            mend = "take control characters and unusual blanks out of it"
+            findings.add("a family that cannot be printed", mend, line, family)
     asked = set(meeting.key)
     family_of: dict[str, tuple[str, int]] = {}
     for name, family, line in zip(names, families, lines, strict=True):

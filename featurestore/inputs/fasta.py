@@ -225,4 +225,9 @@ def _tell_names(
     if "" in seen:
         text = "a header line '>' without an id"
         problems.add(path, text, "write >id", f"line {line(seen[''])}")
-    return bool(twice) or "" in seen
+    strange = [name for name in seen if not name.isprintable()]
+    if strange:
+        text = f"a {what} id that cannot be printed: {examples(strange)}"
+        mend = "take control characters and unusual blanks out of the id"
+        problems.add(path, text, mend, f"line {line(seen[strange[0]])}")
+    return bool(twice) or "" in seen or bool(strange)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -169,7 +170,7 @@ def _losers(
         pair = edits.of(call)
         low = min((e.low for e in pair if e is not None), default=-1)
         found.append((low, call.record, carrier, pair))
-    kept: list[list[Edit]] = [[], []]
+    kept: list[list[Edit]] = [[], []]  # each in order of place
     lost = []
     for _, _, carrier, pair in sorted(found, key=lambda f: (f[0], f[1])):
         if any(e is not None and _clashes(kept[c], e) for c, e in enumerate(pair)):
@@ -177,13 +178,23 @@ def _losers(
             continue
         for copy, edit in enumerate(pair):
             if edit is not None:
-                kept[copy].append(edit)
+                insort(kept[copy], edit, key=_place)
     return lost
 
 
+def _place(edit: Edit) -> tuple[int, int]:
+    return edit.low, edit.high
+
+
 def _clashes(kept: list[Edit], edit: Edit) -> bool:
-    """Whether an edit changes a base that one of ``kept`` changed, or inserts where it inserted."""
+    """Whether an edit changes a base that one of ``kept`` changed, or inserts where it inserted.
+
+    None of ``kept`` clashes with another, so only the neighbours of its place can: at most an
+    insertion and a change that begin at one base stand before it.
+    """
+    at = bisect_right(kept, _place(edit), key=_place)
+    near = kept[max(at - 3, 0) : at + 1]
     return any(
         (e.low < edit.high and edit.low < e.high) or (e.low == e.high == edit.low == edit.high)
-        for e in kept
+        for e in near
     )

@@ -56,7 +56,9 @@ def read_positions(path: Path, problems: Problems) -> Positions | None:
     if table.need("TSS", ("tss", "tss1"), problems) is None or gene is None or contig is None:
         return None
     names = [clean(name) for name in table.column(gene)]
+    contigs = table.column(contig)
     findings = Findings(path, problems)
+    tell_unprintable(table, contigs, "contig", findings)
     tell_repeats(table, names, "a gene given twice", "keep one line of it", findings)
     strand = read_strand(table, findings)
     tss = read_boundary(table, "tss", strand, findings)
@@ -76,7 +78,7 @@ def read_positions(path: Path, problems: Problems) -> Positions | None:
             f"positions: {len(placeless):,} of {len(names):,} genes have no TSS, "
             f"for example {few(placeless)}."
         )
-    return Positions(names, table.column(contig), strand, tss, tts, notes)
+    return Positions(names, contigs, strand, tss, tts, notes)
 
 
 def tell_repeats(table: Table, names: list[str], kind: str, mend: str, findings: Findings) -> None:
@@ -94,6 +96,14 @@ def tell_nameless(table: Table, names: list[str], findings: Findings) -> None:
         if not name or not name.isprintable():
             what = "an id that is empty or cannot be printed"
             findings.add(what, "give every row an id of letters and digits", line, repr(name))
+
+
+def tell_unprintable(table: Table, names: list[str], what: str, findings: Findings) -> None:
+    """Find names that hold control characters: a terminal or a report would obey them."""
+    for line, name in zip(table.line, names, strict=True):
+        if not name.isprintable():
+            mend = "take control characters and unusual blanks out of it"
+            findings.add(f"a {what} that cannot be printed", mend, line, name)
 
 
 def read_strand(table: Table, findings: Findings) -> NDArray[np.int8]:

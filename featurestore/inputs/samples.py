@@ -8,6 +8,7 @@ from typing import Final
 
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.model import Expression
+from featurestore.inputs.positions import tell_unprintable
 from featurestore.inputs.problems import Problems, examples, few
 from featurestore.inputs.tables import MISSING, SAMPLE, Table, read_table
 
@@ -50,6 +51,7 @@ def join_samples(
             cells = table.column(index)
             if what == "control":
                 cells = _control(cells, table, findings)
+            tell_unprintable(table, cells, what, findings)
             columns[what] = [cells[row[s]] if s in row else "" for s in expression.sample]
     findings.report()
     joined = replace(

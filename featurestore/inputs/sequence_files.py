@@ -22,6 +22,7 @@ from featurestore.inputs.positions import (
     read_strand,
     tell_nameless,
     tell_repeats,
+    tell_unprintable,
 )
 from featurestore.inputs.problems import Problems, few
 from featurestore.inputs.sequence_tables import RECORD
@@ -159,6 +160,11 @@ def _read_fasta(path: Path, problems: Problems) -> _Entries | None:
         gene = clean(facts.get("gene", facts.get("gene_id", name)))
         contig = facts.get("chrom", facts.get("chr", facts.get("contig", "")))
         record = clean(name)
+        if not (gene.isprintable() and contig.isprintable()):
+            mend = "take control characters and unusual blanks out of the header"
+            findings.add(
+                "a gene or contig that cannot be printed", mend, records.line[number], name
+            )
         if not (record and gene) or record in entries:
             mend = "give every record and gene its own id"
             findings.add("a record or gene id that is empty or given twice", mend,
@@ -203,12 +209,13 @@ def _read_table(path: Path, problems: Problems) -> _Entries | None:
     strand = read_strand(table, findings)
     tss = read_boundary(table, "tss", strand, findings).tolist()
     tts = read_boundary(table, "tts", strand, findings).tolist()
+    at = table.find(CONTIG)
+    contigs = table.column(at) if at is not None else [""] * len(genes)
+    tell_unprintable(table, contigs, "contig", findings)
     bad = bool(findings.kinds)
     findings.report()
     if bad:
         return None
-    at = table.find(CONTIG)
-    contigs = table.column(at) if at is not None else [""] * len(genes)
     bases = [b"" if x in MISSING else x.encode("utf-8", "replace") for x in table.column(sequence)]
     columns = zip(genes, contigs, strand.tolist(), tss, tts, bases, table.line, strict=True)
     return dict(zip(records, (_Entry(*row) for row in columns), strict=True))

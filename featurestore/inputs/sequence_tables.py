@@ -14,6 +14,7 @@ from featurestore.inputs.positions import (
     read_strand,
     tell_nameless,
     tell_repeats,
+    tell_unprintable,
 )
 from featurestore.inputs.problems import Problems, examples
 from featurestore.inputs.sequences import Given
@@ -125,6 +126,9 @@ def _given(table: Table, gene: int, regions: dict[str, int], problems: Problems)
     tell_repeats(table, records, "a record given twice", mend, findings)
     if records is not genes:
         tell_nameless(table, genes, findings)
+    for names, what in ((CONTIG, "contig"), (FAMILY, "family"), (_FOLD, "fold")):
+        if (at := table.find(names)) is not None:
+            tell_unprintable(table, table.column(at), what, findings)
     strand = read_strand(table, findings)
     tss = read_boundary(table, "tss", strand, findings)
     tts = read_boundary(table, "tts", strand, findings)

@@ -24,6 +24,9 @@ from featurestore.inputs.model import Region
 from featurestore.inputs.problems import Problems, few
 from featurestore.sequence import iupac
 
+_ALWAYS_HELD: Final = 1 << 28
+_MOST_PADDING: Final = 64
+"""Bases that are laid out at most: 268 million, or 64 for each that is given."""
 _DEFAULT_ANCHOR: Final = {"promoter": "tss", "terminator": "tts"}
 
 
@@ -151,10 +154,32 @@ def encode_regions(given: Given, config: DatasetConfig, problems: Problems) -> S
         return None
     _note_short(given, regions, lengths)
     width = max((region.length for region in regions), default=0)
+    if _mostly_padding(given, regions, width, int(lengths.sum()), problems):
+        return None
     code = np.full((len(given.record), len(regions), width), iupac.N, np.uint8)
     for i, (flat, length) in enumerate(coded):
         code[:, i][np.arange(width) < length[:, None]] = flat
     return Sequences(given, tuple(regions), code, lengths)
+
+
+def _mostly_padding(
+    given: Given, regions: Sequence[Region], width: int, bases: int, problems: Problems
+) -> bool:
+    """Whether next to nothing of records × regions × width would hold bases; told if so.
+
+    All sequences are laid out as wide as the longest: one of a chromosome's length among many
+    short ones would take all memory.
+    """
+    size = len(given.record) * len(regions) * width
+    if size <= max(_ALWAYS_HELD, _MOST_PADDING * bases):
+        return False
+    file, _ = given.line[regions[0].name]
+    what = (
+        f"{bases:,} bases in {len(given.record):,} records would be laid out in {size:,}, all as "
+        f"wide as the longest region of {width:,} bp"
+    )
+    problems.add(file, what, "take out the longest, or declare shorter regions in [regions]")
+    return True
 
 
 def _encode(

@@ -12,9 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from featurestore.errors import did_you_mean
 from featurestore.inputs import toml_text
-from featurestore.inputs.problems import Problems, shown
+from featurestore.inputs.problems import Problems, examples, shown
 
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+# Files of the store itself; names that Zarr keeps for later (__…); devices of Windows, where a
+# store may be copied to. A dot at the end is lost there.
+_TAKEN: Final = re.compile(
+    r"zarr\.json|manifest\.json|__.*|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\."
+)
+_MOST_TOLD: Final = 20
 # What pydantic puts into the place of an error when a union has several arms.
 _ARM: Final = re.compile(r"\W|^(?:str|int|float|Path|dict|tuple|literal)$")
 
@@ -38,8 +44,12 @@ class TomlTables:
         """Tell every key of a table that is not known, with the nearest one that is."""
         known = list(known)
         where = f" in [{'.'.join(at)}]" if at else ""
-        for key in table:
-            if key not in known:
+        unknown = [key for key in table if key not in known]
+        if len(unknown) > _MOST_TOLD:
+            what = f"{len(unknown):,} unknown keys{where}, the first {examples(unknown)}"
+            self.add((*at, unknown[0]), what, f"known keys: {', '.join(known)}")
+        else:
+            for key in unknown:
                 what = f"unknown key {key!r}{where}.{did_you_mean(key, known)}"
                 self.add((*at, key), what, f"known keys: {', '.join(known)}")
 
@@ -53,13 +63,13 @@ class TomlTables:
 
     def safe_name(self, at: Key, what: str, name: str) -> bool:
         """Whether a name can be a folder of the store; told if not."""
-        # Zarr keeps the metadata of a group in a file of this name.
-        if _SAFE_NAME.fullmatch(name) and name.lower() != "zarr.json":
+        if _SAFE_NAME.fullmatch(name) and not _TAKEN.fullmatch(name.lower()):
             return True
         self.add(
             at,
             f"{what} {shown(name)!r} cannot be the name of a folder",
-            "use up to 100 letters, digits, '_', '.' and '-', not beginning with '.'",
+            "use up to 100 letters, digits, '_', '.' and '-', not beginning or ending with '.', "
+            "no name that Zarr, the store or Windows keeps for itself",
         )
         return False
 

@@ -10,9 +10,18 @@ DEFAULT_EMBEDDERS_KEY: Final = "__embedders__"
 """What a top-level ``embedders = [...]`` is renamed to before parsing."""
 
 _HEADER: Final = re.compile(r"^\s*\[{1,2}([^\[\]]+)\]")
-_NAME: Final = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_NAME: Final = r"""(?:[A-Za-z0-9_-]++|"[^"]*"|'[^']*')"""
 _KEY: Final = re.compile(rf"^\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 _EMBEDDERS: Final = re.compile(r"""^(\s*)(?:embedders|"embedders"|'embedders')(\s*=)""")
+LARGEST: Final = 1 << 20
+"""Characters of a dataset.toml; one of a hundred species has thirty thousand."""
+DEEPEST: Final = 32
+"""Parts of a dotted key; ours have three. The parser takes the square of them."""
+# Possessive throughout, and never begun within a word, so that each character is looked at once.
+_WHOLE_NAME: Final = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.){0,100}+"|'[^'\n]{0,100}+')"""
+_DEEP_KEY: Final = re.compile(
+    rf"(?<![A-Za-z0-9_.-])(?:{_WHOLE_NAME}[ \t]*+\.[ \t]*+){{{DEEPEST - 1}}}"
+)
 _PART: Final = re.compile(_NAME)
 
 
@@ -26,6 +35,10 @@ def parse(text: str) -> dict[str, Any]:
     ------
     tomllib.TOMLDecodeError
     """
+    if len(text) > LARGEST:
+        raise tomllib.TOMLDecodeError(f"larger than {LARGEST:,} characters")
+    if _DEEP_KEY.search(text):
+        raise tomllib.TOMLDecodeError(f"a key of {DEEPEST} parts or more")
     lines = text.split("\n")
     for number, line in enumerate(lines):
         if _HEADER.match(line):

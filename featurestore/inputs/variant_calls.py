@@ -203,6 +203,10 @@ class _Reader:
         twice = sorted(name for name, times in Counter(self.lines).items() if times > 1)
         for name in twice:
             self.findings.add("a sample name stands twice", "give each line one name", number, name)
+        for name in self.lines:
+            if not name.isprintable():
+                mend = "take control characters and unusual blanks out of it"
+                self.findings.add("a sample name that cannot be printed", mend, number, name)
 
     def _record(self, number: int, raw: bytes) -> None:
         columns = raw.split(b"\t", _FORMAT_AT + 1)
