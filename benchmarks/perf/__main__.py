@@ -19,6 +19,9 @@ SECTIONS: Final = {
     "plantcaduceus_cuda": "benchmarks.perf.plantcaduceus_cuda",
     "a2z": "benchmarks.perf.a2z",
     "model_build": "benchmarks.perf.model_build",
+    "simulate": "benchmarks.perf.simulate",
+    "build_overhead": "benchmarks.perf.build_overhead",
+    "loader": "benchmarks.perf.loader",
 }
 """Each module has ``measure(data, repeats)``, which gives figures by name."""
 

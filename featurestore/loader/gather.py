@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.loader.buffers import BufferPool
 from featurestore.loader.order import Rows
-
-LEAST_BYTES: Final = 1 << 20
-"""A thread is given no less than this of a batch: below, handing over costs more than copying."""
 
 
 class RowSource(Protocol):
@@ -72,8 +69,6 @@ class Gatherer:
         One mapping per species, all of the same features and row shapes.
     species, row : int64 arrays, shape (n,)
         Of each position: which mapping, and which row of its sources.
-    threads : int
-        Threads that one batch is read with.
     cache_bytes : int
         Where all positions are no larger than this, they are read once and kept.
     spare : int
@@ -86,7 +81,6 @@ class Gatherer:
         species: Rows,
         row: Rows,
         *,
-        threads: int = 1,
         cache_bytes: int = 0,
         spare: int = 4,
     ) -> None:
@@ -95,14 +89,12 @@ class Gatherer:
         first = sources[0]
         self.shapes = {name: tuple(source.shape) for name, source in first.items()}
         self.dtypes = {name: source.dtype for name, source in first.items()}
-        self._row_bytes = {
-            name: int(np.prod(self.shapes[name])) * dtype.itemsize
-            for name, dtype in self.dtypes.items()
-        }
+        row_bytes = sum(
+            int(np.prod(self.shapes[name])) * dtype.itemsize for name, dtype in self.dtypes.items()
+        )
         self._pool = BufferPool(spare)
-        self._threads = ThreadPoolExecutor(threads, "meristem-gather") if threads > 1 else None
-        self._pieces = threads
-        self._to_hold = len(row) * sum(self._row_bytes.values()) <= cache_bytes
+        self._holding = threading.Lock()
+        self._to_hold = len(row) * row_bytes <= cache_bytes
 
     def arrays(self, n: int) -> dict[str, NDArray[Any]]:
         """Memory for ``n`` rows of each feature."""
@@ -112,43 +104,35 @@ class Gatherer:
         }
 
     def fill(self, positions: Rows, out: Mapping[str, NDArray[Any]]) -> None:
-        """Read the rows at these positions into ``out``, in the order given."""
+        """Read the rows at these positions into ``out``, in the order given; by any thread.
+
+        Positions of one species are best given together.
+        """
         if self._to_hold:
             self._hold()
         for name, values in out.items():
-            pieces = min(self._pieces, len(positions) * self._row_bytes[name] // LEAST_BYTES)
-            if self._threads is None or pieces < 2:
-                self._fill(name, positions, values)
-                continue
-            cuts = np.linspace(0, len(positions), pieces + 1).astype(int).tolist()
-            spans = [slice(a, b) for a, b in pairwise(cuts)]
-            waiting = [
-                self._threads.submit(self._fill, name, positions[span], values[span])
-                for span in spans[1:]
-            ]
-            self._fill(name, positions[spans[0]], values[spans[0]])
-            for one in waiting:
-                one.result()
+            self._fill(name, positions, values)
 
     def _fill(self, name: str, positions: Rows, out: NDArray[Any]) -> None:
         rows = self._row[positions]
         if len(self._sources) == 1:
             read_into(self._sources[0][name], rows, out)
             return
+        # Batches come species by species, so that each is read straight into its place.
         species = self._species[positions]
-        for number in np.unique(species).tolist():
-            here = species == number
-            out[here] = self._sources[number][name].read(rows[here])
+        cuts = [0, *(np.flatnonzero(np.diff(species)) + 1).tolist(), len(positions)]
+        for start, end in pairwise(cuts):
+            if end > start:
+                source = self._sources[int(species[start])][name]
+                read_into(source, rows[start:end], out[start:end])
 
     def _hold(self) -> None:
         """Put everything into memory, once."""
-        for number, features in enumerate(self._sources):
-            rows = np.sort(self._row[self._species == number])
-            for name, source in features.items():
-                features[name] = _Held(source, rows)
-        self._to_hold = False
-
-    def close(self) -> None:
-        """Let the threads go."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
+        with self._holding:
+            if not self._to_hold:
+                return
+            for number, features in enumerate(self._sources):
+                rows = np.sort(self._row[self._species == number])
+                for name, source in features.items():
+                    features[name] = _Held(source, rows)
+            self._to_hold = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -41,8 +42,9 @@ class StoreLoader:
     """Batches of features, gene by gene, in an order that follows from the seed and the epoch.
 
     One ``for`` over the loader is one epoch; each of them has another order. Batches are read
-    ahead by one thread of this process. What is yielded stays as it is for as long as it is
-    held; its memory is used again once it is dropped.
+    ahead by threads of this process. What is yielded stays as it is for as long as it is
+    held; its memory is used again once it is dropped. Within a batch genes stand species after
+    species, each in random order.
 
     Parameters
     ----------
@@ -79,9 +81,9 @@ class StoreLoader:
     pin_memory : bool
         Page-locked tensors on the CPU; implied by a CUDA device.
     prefetch : int
-        Batches that may lie ready; 0 reads in the consumer's own thread.
-    threads : int, optional
-        Threads that a batch is read with.
+        Batches that may be under way or ready; 0 reads in the consumer's own thread.
+    threads : int
+        Threads that read ahead, a batch each; one where blocks are shuffled.
     cache_bytes : int
         Genes whose features are no larger than this in all are read once and kept.
     block_rows, buffer_rows : int
@@ -110,8 +112,8 @@ class StoreLoader:
         dtype: Any = None,
         device: str = "cpu",
         pin_memory: bool = False,
-        prefetch: int = 2,
-        threads: int = 1,
+        prefetch: int = 4,
+        threads: int = 2,
         cache_bytes: int = CACHE_BYTES,
         block_rows: int = BLOCK_ROWS,
         buffer_rows: int = BUFFER_ROWS,
@@ -170,7 +172,8 @@ class StoreLoader:
         self._resumed = False
         ready: Iterator[Ready] = self.stream(self.epoch, self._batch)
         if self._prefetch:
-            ready = prefetched(ready, self._prefetch)
+            threads = 1 if self._shuffle == "blocks" else self._threads
+            ready = prefetched(self.tasks(self.epoch, self._batch), self._prefetch, threads)
         current = _Epoch(self, ready)
         self._current = weakref.ref(current)
         return current
@@ -220,24 +223,47 @@ class StoreLoader:
 
     def stream(self, epoch: int, first: int = 0, step: int = 1) -> Iterator[Ready]:
         """Batches ``first``, ``first + step`` … of an epoch, read where they are asked for."""
+        for task in self.tasks(epoch, first, step):
+            yield task()
+
+    def tasks(self, epoch: int, first: int = 0, step: int = 1) -> Iterator[Callable[[], Ready]]:
+        """What reads these batches, each in whatever thread calls it."""
         order = self.order(epoch)
         gatherer = self._reading()
         blocks = self._shuffle == "blocks"
         reader = Runs(gatherer, order, self._buffer_rows, self._share) if blocks else gatherer
         for number in range(first, len(self._share), step):
             index, repeated = self._share.take(order, number)
+            index = self._by_species(index, len(index) - repeated)
             memory = self._made.memory(gatherer, len(index))
-            reader.fill(index, self._made.views(memory))
-            yield self._made.prepare(
-                Batch(
-                    features=memory,
-                    index=index.copy(),
-                    species=self._chosen.species[index],
-                    row=self._chosen.row[index],
-                    targets=None if self.targets is None else self.targets[index],
-                    repeated=repeated,
-                )
+            yield partial(self._read, reader, index, repeated, memory)
+
+    def _read(
+        self,
+        reader: Gatherer | Runs,
+        index: NDArray[np.int64],
+        repeated: int,
+        memory: dict[str, Any],
+    ) -> Ready:
+        """Read one batch."""
+        reader.fill(index, self._made.views(memory))
+        return self._made.prepare(
+            Batch(
+                features=memory,
+                index=index,
+                species=self._chosen.species[index],
+                row=self._chosen.row[index],
+                targets=None if self.targets is None else self.targets[index],
+                repeated=repeated,
             )
+        )
+
+    def _by_species(self, index: NDArray[np.int64], own: int) -> NDArray[np.int64]:
+        """The first ``own`` positions species after species, each in the order given; a copy."""
+        made = index.copy()
+        if len(self.species) > 1:
+            made[:own] = index[:own][np.argsort(self._chosen.species[index[:own]], kind="stable")]
+        return made
 
     def handed_over(self, ready: Ready) -> Batch:
         """What :meth:`stream` made, ready for use in this thread."""
@@ -251,7 +277,7 @@ class StoreLoader:
                 for one in self.species
             ]
             self._gatherer = Gatherer(
-                sources, self._chosen.species, self._chosen.row, threads=self._threads,
+                sources, self._chosen.species, self._chosen.row,
                 cache_bytes=self._cache_bytes, spare=self._prefetch + 3,
             )  # fmt: skip
             self._process = os.getpid()

@@ -44,6 +44,10 @@ class StoreSource:
     def __len__(self) -> int:
         return self._stored.shape[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process looks up for itself what this one has read.
+        return StoreSource, (self._store, self._species, self._group, self._name)
+
     @cached_property
     def coords(self) -> dict[str, NDArray[Any]]:
         """Coordinates by name: region, bin_start, channel where they exist."""
@@ -97,3 +101,10 @@ class StoreSource:
         if self._scalar:
             return values[..., None]
         return values.reshape(len(values), *self.shape) if self._positions > 1 else values
+
+    def read_into(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """As :meth:`read`, into C-contiguous memory of the caller's, shape (len(rows), *shape)."""
+        values = out.reshape(len(rows), *self._stored.shape[1:])
+        self._stored.take_into(rows, values)
+        if self._absent is not None:  # looked up once: whoever reads so reads many times
+            values[self._absent[rows]] = 0

@@ -71,14 +71,15 @@ def test_a_seed_gives_the_same_batches_and_another_others(store):
     assert order(seed=3) != order(seed=4)
 
 
-def test_threads_read_a_large_batch_together(store, truth, monkeypatch):
-    monkeypatch.setattr("featurestore.loader.gather.LEAST_BYTES", 1)
-    loader = StoreLoader(store, FEATURES, batch_size=29, threads=3, cache_bytes=0)
+def test_threads_read_ahead_in_order(store, truth):
+    loader = StoreLoader(store, FEATURES, batch_size=3, threads=3, prefetch=7, cache_bytes=0)
+    wanted = [b.index.tolist() for b in StoreLoader(store, ["kmer"], batch_size=3, prefetch=0)]
+    seen = []
     for batch in loader:
         same(batch, truth)
-    del loader
-    gc.collect()
-    until(lambda: threads() == 0)
+        seen.append(batch.index.tolist())
+    assert seen == wanted
+    assert threads() == 0
 
 
 def until(true) -> None:
@@ -161,10 +162,10 @@ def test_left_half_way_no_thread_stays(store):
     until(lambda: threads() == 0)
     kept = iter(loader)
     next(kept)
-    assert threads() == 1
+    assert threads() == 2
     again = iter(loader)  # a new epoch ends the one before, though its iterator is held
     next(again)
-    assert threads() == 1
+    assert threads() == 2
     loader.close()
     assert threads() == 0
     assert list(kept) == []
@@ -183,38 +184,67 @@ def test_a_damaged_shard_is_an_error_of_the_consumer(built, tmp_path):
     assert threads() == 0
 
 
-def test_an_error_comes_in_its_place_and_once():
-    def items():
-        yield 1
-        yield 2
-        raise RuntimeError("third")
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_error_comes_in_its_place_and_once(count):
+    def task(number):
+        time.sleep(0.02 if number == 1 else 0)
+        if number == 2:
+            raise RuntimeError("third")
+        return number
 
-    ahead = prefetched(items(), 5)
-    assert [next(ahead), next(ahead)] == [1, 2]
+    ahead = prefetched((lambda n=n: task(n) for n in range(9)), 5, count)
+    assert [next(ahead), next(ahead)] == [0, 1]
     with pytest.raises(RuntimeError, match="third"):
         next(ahead)
     assert list(ahead) == []
     assert threads() == 0
 
 
-def test_reading_ahead_is_bounded_and_closes_what_it_reads():
+def test_an_error_of_asking_for_tasks_comes_too():
+    def tasks():
+        yield lambda: 1
+        raise RuntimeError("no more")
+
+    ahead = prefetched(tasks(), 2, 2)
+    assert next(ahead) == 1
+    with pytest.raises(RuntimeError, match="no more"):
+        next(ahead)
+    assert threads() == 0
+
+
+@given(st.integers(0, 40), st.integers(1, 6), st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
+def test_results_come_in_order_whichever_is_done_first(n, depth, count):
+    waits = np.random.default_rng(n).random(n) / 500
+
+    def task(number):
+        time.sleep(waits[number])
+        return number
+
+    assert list(prefetched((lambda i=i: task(i) for i in range(n)), depth, count)) == list(range(n))
+    assert threads() == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_reading_ahead_is_bounded_and_closes_what_it_reads(count):
     given_out, closed = [], threading.Event()
 
-    def items():
+    def tasks():
         try:
             for i in range(1000):
                 given_out.append(i)
-                yield i
+                yield lambda i=i: i
         finally:
             closed.set()
 
-    ahead = prefetched(items(), 3)
+    ahead = prefetched(tasks(), 3, count)
     assert next(ahead) == 0
     time.sleep(0.1)
     assert len(given_out) == 4
     ahead.close()
     assert closed.is_set()
     assert list(ahead) == []
+    assert threads() == 0
 
 
 def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it(store, truth):
@@ -227,7 +257,7 @@ def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it(store, truth)
                 held.append(batch)
                 parts.append((batch.index, batch.features["kmer"][1:, 0]))  # a view is enough
             del batch
-    assert len(places) < 10 + 5
+    assert len(places) < 10 + 10
     for batch in held:
         same(batch, truth)
     del held
