@@ -12,6 +12,7 @@ import numpy as np
 from featurestore.build.compute import embed_range
 from featurestore.build.window_source import WindowSource, lay_down
 from featurestore.embedders.registry import make_embedder
+from featurestore.errors import InputError
 from featurestore.inputs.model import Genome, Region, SpeciesData
 from featurestore.store.findings import Finding
 from featurestore.store.reader import Store, open_store
@@ -84,6 +85,7 @@ def recompute_sample(path: Path, fraction: float, seed: int) -> tuple[int, list[
     number of genes compared, findings
     """
     store = open_store(path)
+    _refuse_rounded(store)
     rng = np.random.default_rng(seed)
     findings: list[Finding] = []
     compared = 0
@@ -102,6 +104,15 @@ def recompute_sample(path: Path, fraction: float, seed: int) -> tuple[int, list[
                 findings += _compare(store, species, name, source, chosen.tolist())
         compared += len(chosen)
     return compared, findings
+
+
+def _refuse_rounded(store: Store) -> None:
+    profile = store.attrs["meristem"].get("export", {}).get("profile", "local")
+    if profile != "local":
+        raise InputError(
+            f"{store.path}: its values were rounded when it was exported with --profile {profile}, so embedding anew "
+            "gives others; recompute on the store as it was built"
+        )
 
 
 def _compare(

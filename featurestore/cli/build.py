@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.common import echo_json, json_option
+from featurestore.cli.common import BuiltPlace, echo_json, json_option
 from featurestore.inputs.problems import printable
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from featurestore.build.execution import Execution
 
 _dataset = click.argument("dataset", type=click.Path(path_type=Path))
-_store = click.option(
-    "--store", type=click.Path(path_type=Path), required=True, help="Folder of the store."
-)
+_store = click.option("--store", type=BuiltPlace(), required=True, help="Folder of the store.")
 _embedder = click.option(
     "--embedder", "embedders", multiple=True, help="Embedder; repeatable. Default: the data set's."
 )

@@ -132,6 +132,24 @@ class StorePlace(click.Path):
         return super().convert(value, param, ctx)
 
 
+class BuiltPlace(click.Path):
+    """A folder that a build writes; an address is refused with what to do instead."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        if isinstance(value, str) and "://" in value:
+            self.fail(
+                "a store is built in a folder of this machine or of a file system that the workers share. Build it "
+                "there, then publish it: fs export STORE --to zarr --out ADDRESS",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 store_argument = click.argument("store", type=StorePlace())
 backend_option = click.option(
     "--backend",
