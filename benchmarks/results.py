@@ -22,7 +22,10 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
+from benchmarks.result_tables import read_result
+from benchmarks.run_schema import check_run
 from featurestore.errors import InputError
+from featurestore.untrusted import read_json
 
 RESULT_SCHEMA: Final = 1
 
@@ -102,13 +105,15 @@ def read_run(path: Path) -> RunResult:
     """
     file = path / "run.json"
     try:
-        run = json.loads(file.read_text())
+        run = check_run(read_json(file), file)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: not a readable run ({error}); run it again") from error
     tables: dict[str, pd.DataFrame | None] = {}
     for name in ("predictions", "metrics", "learning"):
         table = path / f"{name}.parquet"
-        tables[name] = pd.read_parquet(table) if table.exists() else None
+        tables[name] = read_result(table, name) if table.exists() else None
     if run.get("status") == "ok" and (tables["predictions"] is None or tables["metrics"] is None):
         raise InputError(
             f"{path}: run.json says ok but a table is missing; delete the folder and run again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.genes import family_notes
+from benchmarks.result_tables import read_parquet
 from benchmarks.splits import (
     SPLIT_COLUMNS,
     VALIDATION,
@@ -20,7 +22,10 @@ from benchmarks.splits import (
     stored_recipe,
 )
 from featurestore.errors import InputError, InputFileNotFoundError
+from featurestore.inputs.files import read_bytes
+from featurestore.inputs.problems import Problems
 
+_LARGEST = 1 << 53
 ROLES = ("train", "valid", "test")
 
 
@@ -53,6 +58,8 @@ def split_from_file(path: Path, genes: pd.DataFrame) -> Split:
     """
     if not path.exists():
         raise InputFileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: a folder, a pipe or a device, not a file")
     if path.suffix == ".parquet" and stored_recipe(path) is not None:
         split = read_split(path)
         _must_meet(split.table, genes, path)
@@ -94,12 +101,22 @@ def _stem(path: Path) -> str:
 
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
-        table = pd.read_parquet(path)
+        table = read_parquet(path)
+        table.columns = table.columns.map(str)
+        if table.columns.has_duplicates:
+            raise InputError(f"{path}: a column name stands twice")
         return table.astype(object).where(table.notna(), "").map(_text)
+    problems = Problems()
+    raw = read_bytes(path, problems)
+    problems.raise_if_any()
     separator = "," if ".csv" in path.suffixes else "\t"
     try:
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, comment="#")
-    except (ValueError, UnicodeDecodeError, OSError) as error:
+        table = pd.read_csv(
+            io.BytesIO(raw or b""), sep=separator, dtype=str, keep_default_na=False, comment="#",
+            index_col=False,
+        )  # fmt: skip
+        return table.fillna("")
+    except (ValueError, OverflowError, OSError) as error:
         raise InputError(f"{path}: not a readable table ({error})") from error
 
 
@@ -124,8 +141,8 @@ def _with_species(table: pd.DataFrame, genes: pd.DataFrame, path: Path) -> pd.Da
 
 
 def _numbers(column: pd.Series[str], path: Path, name: str) -> pd.Series[int]:
-    numbers = pd.to_numeric(column, errors="coerce")
-    bad = numbers.isna() | (numbers != np.floor(numbers)) | (numbers < 0)
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    bad = ~((numbers >= 0) & (numbers <= _LARGEST) & (numbers == np.floor(numbers)))
     if bad.any():
         line = int(np.flatnonzero(bad.to_numpy())[0])
         raise InputError(
@@ -137,7 +154,7 @@ def _numbers(column: pd.Series[str], path: Path, name: str) -> pd.Series[int]:
 def _folds(column: pd.Series[str]) -> tuple[pd.Series[int], dict[str, str]]:
     """Fold numbers; folds with other names are numbered in alphabetical order."""
     text = column.str.strip()
-    if text.str.fullmatch(r"\d+").all():
+    if text.str.fullmatch(r"[0-9]{1,9}").all():
         return text.astype(np.int64), {}
     levels = sorted(text.unique())
     number = {level: i for i, level in enumerate(levels)}

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 from benchmarks.genes import family_notes
 from benchmarks.recipes import NO_FOLD, parse, shuffled
+from benchmarks.result_tables import read_parquet
 from featurestore.errors import InputError, InputFileNotFoundError
+from featurestore.untrusted import parse_json
 
 SPLIT_COLUMNS: Final = ("gene", "species", "family", "repeat", "fold")
 VALIDATION: Final = {"rule": "families", "fraction": 0.1}
@@ -294,7 +296,10 @@ def read_split(path: Path) -> Split:
     about = stored_recipe(path)
     if about is None:
         raise InputError(f"{path}: no recipe in it; use a table of your own as --split file:{path}")
-    split = Split(pd.read_parquet(path), about["recipe"])
+    table = read_parquet(path)
+    if lacking := [name for name in SPLIT_COLUMNS if name not in table]:
+        raise InputError(f"{path}: lacks the columns {', '.join(lacking)}; make it again")
+    split = Split(table, about["recipe"])
     if split.digest != about["digest"]:
         raise InputError(
             f"{path}: its rows are not those it was written with (digest {split.digest[:8]}, "
@@ -310,6 +315,19 @@ def stored_recipe(path: Path) -> dict[str, Any] | None:
 
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({error})") from error
-    return json.loads(metadata[_KEY]) if _KEY in metadata else None
+    if _KEY not in metadata:
+        return None
+    try:
+        about = parse_json(metadata[_KEY])
+    except ValueError as error:
+        raise InputError(f"{path}: its recipe is not JSON ({error})") from error
+    if not (
+        isinstance(about, dict)
+        and isinstance(about.get("recipe"), dict)
+        and isinstance(about.get("digest"), str)
+    ):
+        raise InputError(f"{path}: its recipe is not what bench split writes; make it again")
+    found: dict[str, Any] = about
+    return found

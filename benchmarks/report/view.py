@@ -210,11 +210,20 @@ def _funnel(stages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         steps = [
             {"stage": stage.get("stage", ""), "count": int(stage.get("count") or 0),
              "share": round(100 * int(stage.get("count") or 0) / most, 2),
-             "lost": stage.get("lost") or []}
+             "lost": [_lost(one) for one in stage.get("lost") or ()]}
             for stage in found
         ]  # fmt: skip
         out.append({"species": name, "steps": steps})
     return out
+
+
+def _lost(told: dict[str, Any]) -> dict[str, Any]:
+    examples = told.get("examples") or []
+    count = told.get("count")
+    return {
+        "reason": told.get("reason") or "for no reason recorded", "examples": examples,
+        "count": len(examples) if count is None else count,
+    }  # fmt: skip
 
 
 def _failed(group: Group) -> list[dict[str, Any]]:
@@ -235,7 +244,7 @@ def _audit(group: Group) -> dict[str, Any] | None:
         return None
     first = found[0][1][0]
     reasons = [
-        {"name": name, "genes": told.get("genes", 0), "fraction": told.get("fraction") or 0.0}
+        {"name": name, "genes": told.get("genes") or 0, "fraction": told.get("fraction") or 0.0}
         for name, told in (first.get("reasons") or {}).items()
     ]
     lines = [
