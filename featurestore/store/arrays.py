@@ -63,7 +63,7 @@ class StoredArray:
     def __post_init__(self) -> None:
         _ = self._layout  # refuses metadata that contradicts itself
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the whole array."""
         return tuple(self.metadata["shape"])
@@ -113,14 +113,20 @@ class StoredArray:
         return f"{self.files.label}/{self.key(shard)}"
 
     @cached_property
+    def _is_mapped(self) -> bool:
+        """Whether rows are read through maps of their shards."""
+        return self.layout == "rows" and not self.files.is_remote and 0 not in self.shape
+
+    @cached_property
     def _rows(self) -> RegularRows:
         return RegularRows(
             self.files,
+            self.path,
             self.key,
             self._layout[0],
             self.manifest.files,
             self.verify,
-            self._slabs_into,
+            self._elsewhere,
         )
 
     def read(self) -> NDArray[Any]:
@@ -136,8 +142,9 @@ class StoredArray:
         if 0 in self.shape:
             return np.empty(self.shape, self.dtype)
         if self.layout == "other" or not self.shape:
-            return self._through_zarr()
-        if self.layout == "rows" and not self.files.is_remote:
+            found = self._all_by_ranges()
+            return self._through_zarr() if found is None else found
+        if self._is_mapped:
             self._rows.check_sizes()
         return self.take(np.arange(self.shape[0], dtype=np.int64))
 
@@ -151,17 +158,18 @@ class StoredArray:
         DamagedStoreError
             If what is read is missing, has another size or fails its checksum.
         """
-        rows = self._within(rows)
-        if self.layout == "text":
-            return np.ascontiguousarray(self._all_text()[rows])
+        rows = np.ascontiguousarray(rows, np.int64)
 
         def make() -> NDArray[Any]:
             return np.empty((len(rows), *self.shape[1:]), self.dtype)
 
+        if self._is_mapped:
+            return self._rows.take(rows, make)
+        self._check_range(rows)
+        if self.layout == "text":
+            return np.ascontiguousarray(self._all_text()[rows])
         if not len(rows) or 0 in self.shape:
             return make()
-        if self.layout == "rows" and not self.files.is_remote:
-            return self._rows.take(rows, make)
         self._check_first(int(rows[0]))
         if (found := self._by_ranges(rows)) is not None:
             return found
@@ -183,28 +191,31 @@ class StoredArray:
         IndexError, DamagedStoreError
             As :meth:`take`.
         """
-        rows = self._within(rows)
-        shape = (len(rows), *self.shape[1:])
-        fits = out.shape == shape and out.dtype == self.dtype and out.flags.c_contiguous
-        if not fits or not out.flags.writeable:
+        rows = np.ascontiguousarray(rows, np.int64)
+        shape, flags = (len(rows), *self.shape[1:]), out.flags
+        if (
+            out.shape != shape
+            or out.dtype != self.dtype
+            or not (flags.c_contiguous and flags.writeable)
+        ):
             raise ValueError(
                 f"{self.path}: take_into needs a C-contiguous, writable array of shape {shape} and dtype "
                 f"{self.dtype}, not {out.shape} {out.dtype}"
             )
+        if self._is_mapped:
+            self._rows.take_into(rows, out)
+            return
+        self._check_range(rows)
         if not len(rows) or 0 in self.shape:
             return
-        if self.layout == "rows" and not self.files.is_remote:
-            self._rows.take_into(rows, out)
-        elif (found := self._by_ranges(rows)) is not None:
+        if (found := self._by_ranges(rows)) is not None:
             out[...] = found
         else:
             self._fill(rows, out)
 
-    def _within(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        rows = np.ascontiguousarray(rows, np.int64)
+    def _check_range(self, rows: NDArray[np.int64]) -> None:
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.shape[0]}")
-        return rows
 
     def _by_ranges(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """Rows by ranges of bytes: over a network, or compressed; None where that cannot be."""
@@ -263,12 +274,15 @@ class StoredArray:
                 f"its shape asks for {wanted:,} bytes of values, which its files ({stored:,} bytes) cannot hold",
             )
 
-    def _through_zarr(self) -> NDArray[Any]:
+    def _refuse_whole(self) -> None:
         start = f"{self.path}/c"
         keys = [k for k in self.manifest.files if k == start or k.startswith(f"{start}/")]
         # A string takes at least its length, of 4 bytes, on disk, and 16 in memory.
         itemsize = 16 if self.dtype.kind == "T" else self.dtype.itemsize
         self._refuse_expansion(max(math.prod(self.shape), math.prod(self.chunk)) * itemsize, keys)
+
+    def _through_zarr(self) -> NDArray[Any]:
+        self._refuse_whole()
         return np.asarray(self.opened_by_zarr()[...])
 
     def _elsewhere(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
