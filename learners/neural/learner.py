@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.errors import InputError
 from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch
-from learners.disk import load_arrays, load_config, save_state
+from learners.disk import checked_load, load_arrays, load_config, save_state
 from learners.layout import check_layout, layout_of, require_features
 from learners.targets import TargetScale
 
@@ -97,6 +98,7 @@ class TorchLearner(ABC):
         save_state(path, config, arrays)
 
     @classmethod
+    @checked_load
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote; predicts on the CPU."""
         import torch
@@ -105,6 +107,12 @@ class TorchLearner(ABC):
         learner = cls(**config["parameters"])
         learner._layout = config["layout"]
         learner._scale = TargetScale(arrays.pop("target_mean"), arrays.pop("target_deviation"))
+        with torch.device("meta"):  # settings may ask for any size; the weights have theirs
+            wanted = learner.build(learner._layout, len(learner._scale.mean)).state_dict()
+        if {f"network.{n}": tuple(t.shape) for n, t in wanted.items()} != {
+            n: a.shape for n, a in arrays.items()
+        }:
+            raise InputError(f"{path}: its weights are not those of its settings; save it again")
         network = learner.build(learner._layout, len(learner._scale.mean))
         network.load_state_dict(
             {name.removeprefix("network."): torch.from_numpy(a) for name, a in arrays.items()}
