@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch, concat
-from learners.disk import load_config, save_state
+from learners.disk import checked_load, load_config, save_state
 from learners.linear import Ridge
 from learners.targets import observed
 
@@ -55,6 +55,7 @@ class _GroupMeans(ABC):
         save_state(path, {"learner": self.info.name, "levels": levels})
 
     @classmethod
+    @checked_load
     def load(cls, path: Path) -> _GroupMeans:
         """Read what :meth:`save` wrote."""
         learner = cls()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import InputError, InputFileNotFoundError
+from featurestore.errors import InputError, InputFileNotFoundError, MeristemError
+from featurestore.untrusted import open_file, read_json
 
 CONFIG: Final = "learner.json"
 ARRAYS: Final = "arrays.safetensors"
+
+T = TypeVar("T")
 
 
 def save_state(
@@ -42,17 +47,63 @@ def load_config(path: Path, learner: str) -> dict[str, Any]:
     if not file.exists():
         raise InputFileNotFoundError(f"{file}: no saved learner here")
     try:
-        config: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+        config: dict[str, Any] = read_json(file)
+    except (ValueError, OSError) as error:
         raise InputError(f"{file}: not readable ({error}); fit and save again") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: holds a {type(config).__name__} where a JSON object belongs")
     if config.get("learner") != learner:
         raise InputError(f"{file}: holds {config.get('learner')!r}, not {learner!r}")
     return config
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays that :func:`save_state` wrote."""
+    """Arrays that :func:`save_state` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no safetensors.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    arrays: dict[str, NDArray[Any]] = load_file(path / ARRAYS)
+    file = path / ARRAYS
+    try:
+        open_file(file).close()
+        arrays: dict[str, NDArray[Any]] = load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: cannot be read as arrays ({error}); fit and save again"
+        ) from error
     return arrays
+
+
+@contextmanager
+def loading(path: Path) -> Iterator[None]:
+    """Turn whatever a saved learner of wrong content raises into one error that names its folder.
+
+    A folder that somebody else made may lack keys, hold values of other types, or arrays of other
+    shapes; what a library of trees says of a file of its own that is none is told too.
+    """
+    try:
+        yield
+    except MeristemError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError, RuntimeError,
+            OverflowError, MemoryError) as error:  # fmt: skip
+        told = next(iter(str(error).splitlines()), "")[:300]
+        raise InputError(
+            f"{path}: not a learner as it was saved ({type(error).__name__}: {told}); fit and save again"
+        ) from error
+
+
+def checked_load(load: Callable[[type[T], Path], T]) -> Callable[[type[T], Path], T]:
+    """A ``load`` of a learner under :func:`loading`; goes below ``classmethod``."""
+
+    @wraps(load)
+    def checked(cls: type[T], path: Path) -> T:
+        with loading(path):
+            return load(cls, path)
+
+    return checked

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch, concat
 from learners.compute import limited_threads
-from learners.disk import load_arrays, load_config, save_state
+from learners.disk import checked_load, load_arrays, load_config, save_state
 from learners.layout import check_layout, layout_of, require_features
 from learners.standardise import Standardiser
 from learners.targets import observed
@@ -139,6 +139,7 @@ class NearestNeighbours:
         save_state(path, config, arrays | ({} if self._axes is None else {"axes": self._axes}))
 
     @classmethod
+    @checked_load
     def load(cls, path: Path) -> NearestNeighbours:
         """Read what :meth:`save` wrote."""
         config, arrays = load_config(path, cls.info.name), load_arrays(path)

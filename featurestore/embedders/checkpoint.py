@@ -7,14 +7,17 @@ that holds anything but tensors is refused.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from featurestore import untrusted
 from featurestore.errors import InputError, MissingDependencyError
 
 WEIGHT_FILES: Final = (
@@ -67,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
         Where the file is missing or holds anything else.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = untrusted.read_json(path)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; a checkpoint folder holds one") from None
     except (OSError, ValueError) as error:
@@ -143,8 +146,11 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
         if not path.is_file():
             continue
         if file.endswith(".index.json"):
-            shards = sorted({str(v) for v in read_json(path).get("weight_map", {}).values()})
-            if any(Path(s).name != s for s in shards):
+            named = read_json(path).get("weight_map")
+            if not isinstance(named, dict) or not named:
+                raise InputError(f"{path}: its weight_map names no weights; fetch it again")
+            shards = sorted({str(v) for v in named.values()})
+            if any(Path(s).name != s or s == ".." or "\0" in s for s in shards):
                 raise InputError(f"{path}: names weights outside its own folder: {shards}")
             return tuple(folder / s for s in shards)
         return (path,)
@@ -166,11 +172,16 @@ def read_tensors(weights: tuple[Path, ...]) -> dict[str, Any]:
     tensors: dict[str, Any] = {}
     for path in weights:
         try:
+            with untrusted.open_file(path) as stream:
+                size = os.fstat(stream.fileno()).st_size
             if path.suffix == ".safetensors":
-                tensors |= load_file(path)
+                own = load_file(path)
             else:
+                _refuse_zip_bomb(path, size)
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
-                tensors |= loaded.get("state_dict", loaded)
+                own = dict(loaded.get("state_dict", loaded))
+            _refuse_views(path, own, size)
+            tensors |= own
         except FileNotFoundError:
             raise InputError(f"{path}: not found; the index of the checkpoint names it") from None
         except pickle.UnpicklingError as error:
@@ -185,7 +196,16 @@ def read_tensors(weights: tuple[Path, ...]) -> dict[str, Any]:
             ValueError,
             AttributeError,
             OSError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AssertionError,
+            OverflowError,
+            struct.error,
+            zipfile.BadZipFile,
         ) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"{path}: cannot be read as weights: {_first_line(error)}; fetch it again"
             ) from error
@@ -193,6 +213,29 @@ def read_tensors(weights: tuple[Path, ...]) -> dict[str, Any]:
     if not_tensors:
         raise InputError(f"{weights[0]}: {not_tensors[:3]} hold no tensors")
     return tensors
+
+
+def _refuse_zip_bomb(path: Path, size: int) -> None:
+    """Refuse a torch archive whose members would unpack to more than the file: torch packs none."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if sum(m.file_size for m in members) > size or any(m.compress_type for m in members):
+        raise InputError(
+            f"{path}: its members are compressed, or tell of more bytes than the file has, which torch "
+            "never writes; fetch it again"
+        )
+
+
+def _refuse_views(path: Path, tensors: Mapping[str, Any], size: int) -> None:
+    """Refuse tensors that tell of more numbers than the file can hold (strides of 0)."""
+    for name, tensor in tensors.items():
+        held = getattr(tensor, "numel", int)() * getattr(tensor, "element_size", int)()
+        if held > size:
+            raise InputError(
+                f"{path}: {str(name)[:100]!r} tells of {held:,} bytes in a file of {size:,}; fetch it again"
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,8 @@ from typing import Final
 from featurestore.errors import DamagedStoreError, StoreNotFoundError
 from featurestore.store.commit import WrittenFile, commit_file
 from featurestore.store.digest import hash_bytes, hash_file, hash_stream
-from featurestore.store.files import LocalFiles, StoreFiles
+from featurestore.store.files import LocalFiles, StoreFiles, checked_key
+from featurestore.untrusted import parse_json
 
 __all__ = [
     "MANIFEST", "Manifest", "WrittenFile", "hash_bytes", "hash_file", "hash_stream", "manifest_of",
@@ -86,13 +87,15 @@ def manifest_of(files: StoreFiles) -> Manifest:
     core, _, tail = raw.rstrip(b"\n").rpartition(b"\n")
     intact = hashlib.sha256(core).hexdigest().encode() == tail
     try:
-        body = json.loads(core) if intact else None
+        body = parse_json(core) if intact else None
         manifest = body and Manifest(
             {p: WrittenFile(int(size), str(digest)) for p, (size, digest) in body["files"].items()},
             dict(body["keys"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         manifest = None
+    for name in manifest.files if manifest else ():
+        checked_key(name)
     if not manifest or manifest.text() != raw:
         raise DamagedStoreError(
             f"{path}: its bytes are not those that were written. Run 'fs repair STORE', then 'fs build' "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch, MiniBatch, concat
 from learners.compute import Clock
-from learners.disk import load_config, save_state
+from learners.disk import checked_load, load_config, save_state
 from learners.layout import check_layout, layout_of, require_features
 from learners.targets import TargetGroup, target_groups
 from learners.trees.rounds import SEARCH_SHARE, average_curves, scaled_rounds
@@ -266,6 +266,7 @@ class StreamedTrees(BoostedTrees):
             (path / f"target_{target}{self._suffix}").write_bytes(self.booster_bytes(booster))
 
     @classmethod
+    @checked_load
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
         learner = cls._without_models(path)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from learners.base import Budget, LearnerInfo
 from learners.batch import concat
 from learners.compute import Clock, limited_threads
-from learners.disk import load_arrays, save_state
+from learners.disk import checked_load, load_arrays, save_state
 from learners.targets import TargetGroup
 from learners.trees.boosted import BoostedTrees, Curve, Fitted
 from learners.trees.rounds import SEARCH_SHARE, scaled_rounds
@@ -221,6 +221,7 @@ class HistGradientBoosting(BoostedTrees):
         save_state(path, self._config(), arrays)
 
     @classmethod
+    @checked_load
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
         learner = cls._without_models(path)

@@ -5,7 +5,6 @@ The file is data: nothing in it is run, and no link in it is followed out of it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from featurestore.embedders.a2z.architecture import BASES, EMBEDDING, FILTERS, STATE, UNITS, WIDTH
 from featurestore.embedders.a2z.keras_config import PUBLISHED, check_config
 from featurestore.errors import InputError, InputFileNotFoundError, MissingDependencyError
+from featurestore.untrusted import open_file, parse_json
 
 Array = NDArray[np.float32]
 
@@ -69,7 +69,7 @@ def _opened(path: Path) -> Iterator[Any]:
             "Keras files need h5py: pip install 'meristem[models]'"
         ) from error
     try:
-        with path.open("rb") as raw:
+        with open_file(path) as raw:
             start = raw.read(len(SIGNATURE))
     except FileNotFoundError:
         raise InputFileNotFoundError(f"{path}: not found; {PUBLISHED}") from None
@@ -85,11 +85,18 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except InputError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+    except (
+        OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError,
+        OverflowError,
+    ) as error:  # fmt: skip
         raise InputError(
-            f"{path}: cut or damaged ({path.stat().st_size:,} bytes): {str(error).splitlines()[0]}; "
+            f"{path}: cut or damaged ({path.stat().st_size:,} bytes): {_first_line(error)}; "
             f"fetch it again, {PUBLISHED}"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_backend(file: Any, path: str) -> None:
@@ -113,8 +120,8 @@ def _config(file: Any, path: str) -> Any:
     if not isinstance(text, str) or len(text) > LARGEST_CONFIG:
         raise InputError(f"{path}: model_config is no text, or too long; {PUBLISHED}")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise InputError(f"{path}: model_config is not JSON: {error}; {PUBLISHED}") from error
 
 
