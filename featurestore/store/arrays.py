@@ -225,6 +225,13 @@ class StoredArray:
 
         return ranges.take(self, rows)
 
+    def _all_by_ranges(self) -> NDArray[Any] | None:
+        """The whole of an array that neither maps nor blocks read; None where zarr-python has to."""
+        if not self.shape:
+            return None
+        self._refuse_whole()
+        return self._by_ranges(np.arange(self.shape[0], dtype=np.int64))
+
     def _fill(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         if self.layout == "block":
             for where, slab in self._blocks(rows):

@@ -29,7 +29,7 @@ _SOURCES: Final = Path(loading.__file__).parent / "src"
 _SIGNATURES: Final = {
     "meristem_crc32c": (ctypes.c_uint32, 1, 2),
     "meristem_reserve": (loading.SIZE, 0, 2),
-    "meristem_write_rows": (loading.SIZE, 2, 3),
+    "meristem_write_rows": (loading.SIZE, 2, 4),
     "meristem_gather": (loading.SIZE, 4, 5),
 }
 
@@ -53,39 +53,42 @@ class ShardKernels:
         """Claim the room of a file that will have ``size`` bytes."""
         _raise(self.functions["meristem_reserve"](file, size))
 
-    def write_rows(self, file: int, rows: NDArray[np.uint8], crcs: NDArray[np.uint8]) -> None:
-        """Write rows (n, bytes), each followed by its checksum, and fill ``crcs`` (n, 4)."""
-        n, size = rows.shape
-        _raise(self.functions["meristem_write_rows"](address(rows), address(crcs), n, size, file))
+    def write_rows(
+        self, file: int, rows: NDArray[np.uint8], crcs: NDArray[np.uint8], at: int = 0
+    ) -> None:
+        """Write rows (n, bytes), each followed by its checksum, and fill ``crcs`` (n, 4).
+
+        ``at`` is where in the file the next byte goes.
+        """
+        write = self.functions["meristem_write_rows"]
+        _raise(write(address(rows), address(crcs), *rows.shape, file, at))
 
     def gather(
-        self, maps: NDArray[np.int64], checks: NDArray[np.int64] | None, rows: NDArray[np.int64],
-        out: NDArray[Any], row_bytes: int, inner_rows: int, shard_rows: int, told: bool,
+        self, maps: int, sound: int | None, rows: NDArray[np.int64], out: NDArray[Any],
+        row_bytes: int, inner_rows: int, shard_rows: int, all_rows: int,
     ) -> int:  # fmt: skip
         """Copy rows of mapped shards into ``out``.
 
         Parameters
         ----------
-        maps : int64 array, shape (shards,)
-            Address of each shard that rows are in.
-        checks : int64 array, shape (shards,), optional
-            Address of a byte for each inner chunk of a shard: not 0 if its checksum was right. Those
-            that are read are computed and set. None: no checksum is looked at.
-        rows : int64 array, contiguous, within the array
-        told : bool
-            Whether the system tells which pages are in memory.
+        maps : int
+            Address of int64, by shard: where its bytes are mapped; 0 where they are not.
+        sound : int, optional
+            Address of int64, by shard: where a byte for each inner chunk lies, not 0 if its checksum
+            was right. Those that are read are computed and set. None: no checksum is looked at.
+        rows : int64 array, contiguous
 
         Returns
         -------
         int
-            −1, or the first index into ``rows`` whose inner chunk fails its checksum.
+            −1; or the first index into ``rows`` whose inner chunk fails its checksum; or −2 − i
+            where the shard of ``rows[i]`` is not mapped or ``rows[i]`` is not in the array.
         """
-        return int(
-            self.functions["meristem_gather"](
-                address(maps), None if checks is None else address(checks), address(rows),
-                address(out), len(rows), row_bytes, inner_rows, shard_rows, told,
-            )
+        found: int = self.functions["meristem_gather"](
+            maps, sound, address(rows), address(out), len(rows), row_bytes, inner_rows, shard_rows,
+            all_rows,
         )  # fmt: skip
+        return found
 
 
 def _raise(code: int) -> None:
@@ -120,11 +123,11 @@ def crc32c(data: NDArray[np.uint8], before: int = 0) -> int:
     return int(google_crc32c.extend(before, data))
 
 
-def write_rows(file: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Write rows (n, bytes), each followed by its checksum; gives the checksums (n, 4)."""
+def write_rows(file: int, rows: NDArray[np.uint8], at: int = 0) -> NDArray[np.uint8]:
+    """Write rows (n, bytes) from offset ``at`` on, each followed by its checksum; gives those (n, 4)."""
     crcs = np.empty((len(rows), CRC_BYTES), np.uint8)
     if found := kernels(rows.nbytes):
-        found.write_rows(file, rows, crcs)
+        found.write_rows(file, rows, crcs, at)
         return crcs
     together = min(max(1, _PIECE // max(rows.shape[1], 1)), _MOST_ROWS)
     for start in range(0, len(rows), together):
@@ -187,19 +190,21 @@ def _test_gathering(found: ShardKernels) -> None:
     wanted = chunks.reshape(12, -1)[rows]
     sound = np.zeros((2, 3), np.uint8)
     checks = np.array([address(held) for held in sound], np.int64)
-    for told, given in ((True, None), (True, checks), (False, checks)):
+    for given in (None, address(checks)):
         out = np.empty_like(wanted)
-        if found.gather(maps, given, rows, out, 10_000, 2, 6, told) != -1 or (out != wanted).any():
+        if found.gather(address(maps), given, rows, out, 10_000, 2, 6, 12) != -1:
+            raise _refuse("rows are not found")
+        if (out != wanted).any():
             raise _refuse("rows are not gathered as they are")
     if sound.tolist() != [[1, 1, 1], [1, 0, 1]]:
         raise _refuse("which checksums were looked at")
     sound[:] = 0
     shards[1, 2, 5] ^= 1
-    if (
-        found.gather(maps, checks, rows[::-1].copy(), np.empty_like(wanted), 10_000, 2, 6, True)
-        != 7
-    ):
+    given, back = address(checks), rows[::-1].copy()
+    if found.gather(address(maps), given, back, np.empty_like(wanted), 10_000, 2, 6, 12) != 7:
         raise _refuse("a wrong checksum is not seen")
+    if found.gather(address(maps), None, rows, np.empty_like(wanted), 10_000, 2, 6, 11) != -2:
+        raise _refuse("a row outside the array is not seen")
 
 
 _loaded = loading.Loaded(_load, "plain Python reads and writes shards", logging.INFO)

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError
 from featurestore.store.commit import WrittenFile
 from featurestore.store.files import StoreFiles
-from featurestore.store.kernels import CRC_BYTES, crc32c
+from featurestore.store.kernels import CRC_BYTES, address, crc32c
 from featurestore.store.layout import Layout
 from featurestore.store.shard import damaged
 
@@ -46,20 +45,12 @@ class OpenShard:
     ----------
     address : int
     size : int
-    chunks : int
-        Inner chunks.
     identity : tuple of int
         Device, inode, size and time of change.
-    told : bool
-        Whether the system tells which of its pages are in memory.
     """
 
-    def __init__(
-        self, address: int, size: int, chunks: int, identity: Identity, told: bool
-    ) -> None:
-        self.address, self.size, self.identity, self.told = address, size, identity, told
-        self.sound: NDArray[np.uint8] = np.zeros(chunks, np.uint8)
-        self.checked = time.monotonic()
+    def __init__(self, address: int, size: int, identity: Identity) -> None:
+        self.address, self.size, self.identity = address, size, identity
         weakref.finalize(self, _libc.munmap, address, size)
 
     def bytes(self) -> NDArray[np.uint8]:
@@ -107,17 +98,16 @@ def open_shard(
             foreign = expected is None or not expected.digest.startswith("rows:")
             _check_index(path, descriptor, found.st_size, layout, shard, foreign=foreign)
             return None
-        return _mapped(descriptor, found, layout.chunks(shard))
+        return _mapped(descriptor, found)
     finally:
         os.close(descriptor)
 
 
-def _mapped(descriptor: int, found: os.stat_result, chunks: int) -> OpenShard | None:
+def _mapped(descriptor: int, found: os.stat_result) -> OpenShard | None:
     address = _libc.mmap(None, found.st_size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
     if address == _FAILED:
         return None  # a file system without maps, or too many of them: read in the ordinary way
-    told = found.st_uid == os.geteuid() or os.geteuid() == 0
-    return OpenShard(int(address), found.st_size, chunks, _identity(found), told)
+    return OpenShard(int(address), found.st_size, _identity(found))
 
 
 def _identity(found: os.stat_result) -> Identity:
@@ -147,65 +137,109 @@ def _check_index(
         raise damaged(path, "its index points outside the file, or at one place twice")
 
 
-class _Cache:
-    """The shards that were read last."""
+class Table:
+    """The shards of one array of one store that are open: kept from read to read.
+
+    ``maps`` and ``sound`` hold addresses by shard, as the kernel takes them: of its bytes (0: not
+    open), and of a byte for each inner chunk that is not 0 once its checksum was right.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.maps: NDArray[np.int64] = np.zeros(layout.shards, np.int64)
+        self.sound: NDArray[np.int64] = np.zeros(layout.shards, np.int64)
+        self.maps_address, self.sound_address = address(self.maps), address(self.sound)
+        self.held: dict[int, OpenShard] = {}
+        self.verified: dict[int, tuple[Identity, NDArray[np.uint8]]] = {}
+        self.checked = time.monotonic()
+        self._reading: list[None] = []  # appending and popping is atomic
+        self._dropped: list[OpenShard] = []
+
+    def __enter__(self) -> None:
+        """While any thread is in here, nothing that it may be reading is unmapped."""
+        self._reading.append(None)
+
+    def __exit__(self, *_: object) -> None:
+        self._reading.pop()
+
+    def add(self, number: int, shard: OpenShard, chunks: int) -> None:
+        """Take up a shard; what was verified of the same file before stays so."""
+        identity, sound = self.verified.get(number, (None, None))
+        if identity != shard.identity or sound is None:
+            sound = np.zeros(chunks, np.uint8)
+            self.verified[number] = shard.identity, sound
+        self.drop(number)
+        self.held[number] = shard
+        self.sound[number] = address(sound)
+        self.maps[number] = shard.address
+
+    def drop(self, number: int) -> None:
+        """Let go of a shard, as soon as nobody reads."""
+        self.maps[number] = 0
+        if (shard := self.held.pop(number, None)) is not None:
+            self._dropped.append(shard)
+        if not self._reading:
+            self._dropped.clear()
+
+
+class _Tables:
+    """The tables of all stores that are open in this process."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[tuple[int, str], OpenShard] = OrderedDict()
+        self._tables: dict[tuple[int, str, Layout], Table] = {}
         self._owners: dict[int, Any] = {}
+        self._order: dict[tuple[int, int], Table] = {}
         self.renew_lock()
 
     def renew_lock(self) -> None:
         """After a fork: a thread that the child lacks may have held the lock."""
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
 
-    def get(self, files: StoreFiles, key: str) -> OpenShard | None:
-        """A shard that is open already."""
-        with self._lock:
-            found = self._held.get((id(files), key))
-            if found is not None:
-                self._held.move_to_end((id(files), key))
-        return found
-
-    def put(self, files: StoreFiles, key: str, shard: OpenShard) -> None:
-        """Keep a shard; the one that was not read for longest goes."""
-        with self._lock:
+    def of(self, files: StoreFiles, path: str, layout: Layout) -> Table:
+        """The table of an array."""
+        with self.lock:
             if id(files) not in self._owners:
                 self._owners[id(files)] = weakref.finalize(files, self._forget, id(files))
-            self._held[id(files), key] = shard
-            while len(self._held) > MOST:
-                self._held.popitem(last=False)
+            return self._tables.setdefault((id(files), path, layout), Table(layout))
+
+    def add(self, table: Table, number: int, shard: OpenShard, chunks: int) -> None:
+        """Take a shard up in its table; where there are too many, those opened first go."""
+        with self.lock:
+            table.add(number, shard, chunks)
+            self._order[id(table), number] = table
+            if len(self._order) > MOST:
+                for name in list(self._order)[: max(1, MOST // 8)]:
+                    self._drop(name)
+
+    def _drop(self, name: tuple[int, int]) -> None:
+        if (table := self._order.pop(name, None)) is not None:
+            table.drop(name[1])
 
     def _forget(self, owner: int) -> None:
-        # No lock: a collection of garbage may come to here while this thread holds it.
-        self._owners.pop(owner, None)
-        for key in [k for k in list(self._held) if k[0] == owner]:
-            self._held.pop(key, None)
+        with self.lock:
+            self._owners.pop(owner, None)
+            for key in [k for k in self._tables if k[0] == owner]:
+                table = self._tables.pop(key)
+                for number in table.held:
+                    self._order.pop((id(table), number), None)
+
+    def clear(self) -> None:
+        """Let go of every shard, so that nothing is mapped any more; for tests and measurements."""
+        with self.lock:
+            for (_, number), table in self._order.items():
+                table.drop(number)
+                table.verified.clear()
+            self._order.clear()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._order)
 
 
-cache: Final = _Cache()
-os.register_at_fork(after_in_child=cache.renew_lock)
+tables: Final = _Tables()
+os.register_at_fork(after_in_child=tables.renew_lock)
 
 
-def opened(
-    files: StoreFiles, key: str, layout: Layout, shard: int, expected: WrittenFile | None
-) -> OpenShard | None:
-    """As :func:`open_shard`, but one that is open already is taken, unless its file changed."""
-    found = cache.get(files, key)
-    if found is not None and (
-        time.monotonic() - found.checked < RECHECK or _same(files, key, found)
-    ):
-        return found
-    found = open_shard(files, key, layout, shard, expected)
-    if found is not None:
-        cache.put(files, key, found)
-    return found
-
-
-def _same(files: StoreFiles, key: str, shard: OpenShard) -> bool:
+def is_same(files: StoreFiles, key: str, shard: OpenShard) -> bool:
+    """Whether the file of a shard is the one that was mapped."""
     try:
         descriptor = files.open(key)
     except FileNotFoundError:
@@ -215,9 +249,6 @@ def _same(files: StoreFiles, key: str, shard: OpenShard) -> bool:
     if descriptor is None:
         return False
     try:
-        same = _identity(os.fstat(descriptor)) == shard.identity
+        return _identity(os.fstat(descriptor)) == shard.identity
     finally:
         os.close(descriptor)
-    if same:
-        shard.checked = time.monotonic()
-    return same

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, Literal
 
@@ -15,7 +17,7 @@ from featurestore.store.commit import WrittenFile
 from featurestore.store.files import StoreFiles
 from featurestore.store.kernels import CRC_BYTES, ShardKernels, address, crc32c, kernels
 from featurestore.store.layout import Layout
-from featurestore.store.opened import OpenShard, opened
+from featurestore.store.opened import RECHECK, Table, is_same, open_shard, tables
 from featurestore.store.shard import damaged
 
 Verify = Literal["first", "always", "never"]
@@ -24,8 +26,8 @@ time, or never."""
 
 VERIFY: Final = ("first", "always", "never")
 
-_MOST_SHARDS: Final = 1024
-"""Shards that one call holds open, however many rows it asks for."""
+_MOST_ROWS: Final = 4096
+"""Rows whose shards are opened before any of them is read."""
 
 Elsewhere = Callable[[NDArray[np.int64], NDArray[Any]], None]
 
@@ -37,6 +39,8 @@ class RegularRows:
     Parameters
     ----------
     files : StoreFiles
+    path : str
+        Path of the array.
     key : callable
         Key of the file of a shard.
     layout : Layout
@@ -48,27 +52,50 @@ class RegularRows:
     """
 
     files: StoreFiles
+    path: str
     key: Callable[[int], str]
     layout: Layout
     expected: Mapping[str, WrittenFile]
     verify: Verify
     elsewhere: Elsewhere
 
-    def prepare(self, rows: NDArray[np.int64]) -> dict[int, OpenShard | None]:
-        """Open the shards of rows; those that are not regular are None.
+    @cached_property
+    def table(self) -> Table:
+        """Shards that are open."""
+        return tables.of(self.files, self.path, self.layout)
+
+    def _open(self, rows: NDArray[np.int64]) -> list[int]:
+        """Open the shards of rows that are not open yet; gives those that cannot be mapped.
 
         Raises
         ------
         DamagedStoreError
             If one is missing or is not as large as the array's shape asks for.
         """
-        size = self.layout.shard_rows
-        wanted = [int(rows[0]) // size] if len(rows) == 1 else np.unique(rows // size).tolist()
-        return {shard: self._opened(shard) for shard in wanted}
+        table, elsewhere = self.table, []
+        for number in np.unique(rows // self.layout.shard_rows).tolist():
+            if number in table.held:
+                continue
+            key = self.key(number)
+            shard = open_shard(self.files, key, self.layout, number, self.expected.get(key))
+            if shard is None:
+                elsewhere.append(number)
+            else:
+                tables.add(table, number, shard, self.layout.chunks(number))
+        return elsewhere
 
-    def _opened(self, shard: int) -> OpenShard | None:
-        key = self.key(shard)
-        return opened(self.files, key, self.layout, shard, self.expected.get(key))
+    def _recheck(self) -> None:
+        """Now and then: let go of shards whose file was changed, which nothing of ours does."""
+        table, now = self.table, time.monotonic()
+        if now - table.checked < RECHECK:
+            return
+        with tables.lock:
+            for number, shard in list(table.held.items()):
+                if not is_same(self.files, self.key(number), shard):
+                    table.drop(number)
+            # Seldom enough to be no burden, however many there are.
+            after = time.monotonic()
+            table.checked = after + 50 * (after - now)
 
     def check_sizes(self) -> None:
         """Look at the size of every file, before memory is taken on the word of the metadata.
@@ -92,103 +119,94 @@ class RegularRows:
                     f"{self.files.label}/{key}", f"it has {size:,} bytes where {belong:,} belong"
                 )
 
+    def take(self, rows: NDArray[np.int64], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """As :meth:`take_into`; memory is taken once a file is seen to be as large as it must."""
+        if not self.table.held and len(rows):
+            self._check_range(rows)
+            self._open(rows[:1])
+        out = make()
+        self.take_into(rows, out)
+        return out
+
     def take_into(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Copy rows into ``out`` (len(rows), …), which is C-contiguous and of the array's dtype.
 
         Raises
         ------
+        IndexError
+            If a row lies outside the array.
         DamagedStoreError
             If what is read is missing, has another size or fails its checksum.
         """
-        for part in self._bounded(rows):
-            self._take_into(rows[part], self.prepare(rows[part]), out[part])
-
-    def take(self, rows: NDArray[np.int64], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """As :meth:`take_into`; memory is taken once the files are seen to be what they must."""
-        parts = list(self._bounded(rows))
-        shards = self.prepare(rows[parts[0]]) if parts else {}
-        out = make()
-        for number, part in enumerate(parts):
-            held = self.prepare(rows[part]) if number else shards
-            self._take_into(rows[part], held, out[part])
-        return out
-
-    def _bounded(self, rows: NDArray[np.int64]) -> Iterator[slice]:
-        """Cut so that no piece is in more than so many shards."""
-        if not len(rows):
-            return
-        at, span = 0, _MOST_SHARDS * self.layout.shard_rows
-        if self.layout.shards <= _MOST_SHARDS:
-            yield slice(0, len(rows))
-            return
-        while at < len(rows):
-            step = _MOST_SHARDS
-            if len(rows) - at > step:
-                reach = rows[at : at + span]
-                near = (reach >= reach[0]) & (reach < reach[0] + span - self.layout.shard_rows)
-                step = max(step, len(reach) if near.all() else int(near.argmin()))
-            yield slice(at, at + step)
-            at += step
-
-    def _take_into(
-        self, rows: NDArray[np.int64], shards: dict[int, OpenShard | None], out: NDArray[Any]
-    ) -> None:
-        if None in shards.values():
-            self._mixed(rows, shards, out)
-            return
-        held = {number: shard for number, shard in shards.items() if shard is not None}
+        self._recheck()
         found = kernels(out.nbytes)
-        if found is not None:
-            self._by_kernel(found, rows, held, out)
-        else:
-            self._in_python(rows, held, out)
+        at = 0
+        while at < len(rows):
+            # What is done already is not done again when a shard has to be opened first.
+            part, into = (rows[at:], out[at:]) if at else (rows, out)
+            with self.table:
+                if found is None:
+                    self._check_range(part)
+                    missing = 0
+                else:
+                    missing = self._by_kernel(found, part, into)
+                    if missing < 0:
+                        return
+                at += missing
+                few = slice(at, at + _MOST_ROWS)
+                elsewhere = self._open(rows[few])
+                if elsewhere or found is None:
+                    self._one_by_one(rows[few], elsewhere, out[few], found)
+                    at += _MOST_ROWS
 
-    def _mixed(
-        self, rows: NDArray[np.int64], shards: dict[int, OpenShard | None], out: NDArray[Any]
-    ) -> None:
-        """Where some shards are not mapped."""
-        shard_of = rows // self.layout.shard_rows
-        for number, shard in shards.items():
-            where = np.flatnonzero(shard_of == number)
-            part = np.empty((len(where), *out.shape[1:]), out.dtype)
-            if shard is not None:
-                self._take_into(rows[where], {number: shard}, part)
-            else:
-                self.elsewhere(rows[where], part)
-            out[where] = part
+    def _check_range(self, rows: NDArray[np.int64]) -> None:
+        if rows.min() < 0 or rows.max() >= self.layout.rows:
+            raise IndexError(f"{self.path}: rows {rows.min()} … {rows.max()} of {self.layout.rows}")
 
-    def _sound(self, shard: OpenShard) -> NDArray[np.uint8] | None:
-        """A byte for each inner chunk: whether its checksum need not be looked at."""
-        if self.verify == "never":
-            return None
-        return shard.sound if self.verify == "first" else np.zeros_like(shard.sound)
-
-    def _by_kernel(
-        self,
-        found: ShardKernels,
-        rows: NDArray[np.int64],
-        shards: dict[int, OpenShard],
-        out: NDArray[Any],
-    ) -> None:
-        maps = np.zeros(self.layout.shards, np.int64)
-        checks = np.zeros(self.layout.shards, np.int64)
-        kept = []
-        for number, shard in shards.items():
-            maps[number] = shard.address
-            if (sound := self._sound(shard)) is not None:
-                checks[number] = address(sound)
-                kept.append(sound)
-        told = all(shard.told for shard in shards.values())
+    def _by_kernel(self, found: ShardKernels, rows: NDArray[np.int64], out: NDArray[Any]) -> int:
+        """−1, or the index of the first row whose shard is not open."""
+        layout, table = self.layout, self.table
+        sound = None if self.verify == "never" else table.sound_address
+        if self.verify == "always":
+            chunks = layout.shard_rows // layout.inner_rows
+            unsound = np.zeros(layout.shards * chunks, np.uint8)
+            addresses = address(unsound) + np.arange(0, layout.shards * chunks, chunks)
+            sound = address(addresses)
         failed = found.gather(
-            maps, checks if kept else None, rows, out, self.layout.row_bytes, self.layout.inner_rows,
-            self.layout.shard_rows, told,
+            table.maps_address, sound, rows, out, layout.row_bytes, layout.inner_rows,
+            layout.shard_rows, layout.rows,
         )  # fmt: skip
         if failed >= 0:
             raise self._fails(int(rows[failed]))
+        if failed < -1:
+            self._check_range(rows[-2 - failed :])
+            return -2 - failed
+        return -1
 
     def _fails(self, row: int) -> DamagedStoreError:
         path = f"{self.files.label}/{self.key(row // self.layout.shard_rows)}"
         return damaged(path, f"row {row % self.layout.shard_rows} fails its checksum")
+
+    def _one_by_one(
+        self,
+        rows: NDArray[np.int64],
+        elsewhere: list[int],
+        out: NDArray[Any],
+        found: ShardKernels | None,
+    ) -> None:
+        """Shard after shard, where there is no kernel or some cannot be mapped."""
+        shard_of = rows // self.layout.shard_rows
+        for number in np.unique(shard_of).tolist():
+            where = np.flatnonzero(shard_of == number)
+            part = out
+            if len(where) < len(rows):
+                part = np.empty((len(where), *out.shape[1:]), out.dtype)
+            if number in elsewhere:
+                self.elsewhere(rows[where], part)
+            elif found is None or self._by_kernel(found, rows[where], part) >= 0:
+                self._in_python(number, rows[where], part)
+            if len(where) < len(rows):
+                out[where] = part
 
     def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """First and last + 1 of stretches of rows that lie behind each other in one inner chunk."""
@@ -208,20 +226,19 @@ class RegularRows:
             local % self.layout.inner_rows * self.layout.row_bytes,
         )
 
-    def _in_python(
-        self, rows: NDArray[np.int64], shards: dict[int, OpenShard], out: NDArray[Any]
-    ) -> None:
+    def _in_python(self, number: int, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Rows of one shard."""
         size, row_bytes = self.layout.chunk_bytes, self.layout.row_bytes
         target = out.reshape(-1).view(np.uint8)
-        data = {number: shard.bytes() for number, shard in shards.items()}
-        checks = {number: self._sound(shard) for number, shard in shards.items()}
+        shard, sound = self.table.held[number], self.table.verified[number][1]
+        if self.verify == "always":
+            sound = np.zeros_like(sound)
+        held = shard.bytes()
         for first, last in self._runs(rows):
             row = int(rows[first])
-            number = row // self.layout.shard_rows
             chunk, start, inside = self._place(row)
-            sound, held = checks[number], data[number]
-            if sound is not None and not sound[chunk]:
-                shards[number].will_need(start, size)
+            if self.verify != "never" and not sound[chunk]:
+                shard.will_need(start, size)
                 stored = held[start + size : start + size + CRC_BYTES]
                 if crc32c(held[start : start + size]) != int.from_bytes(stored.tobytes(), "little"):
                     raise self._fails(row)

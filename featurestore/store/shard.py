@@ -77,7 +77,10 @@ def _write_shard(
     with replacing(path, durable=durable) as file:
         if found := kernels.kernels(total):
             found.reserve(file, total)
-        crcs = [kernels.write_rows(file, piece).tobytes() for piece in pieces]
+        crcs, at = [], 0
+        for piece in pieces:
+            crcs.append(kernels.write_rows(file, piece, at).tobytes())
+            at += len(piece) * (size + CRC_BYTES)
         write_parts(file, [tail])
     return WrittenFile(total, rows_digest(n, size, b"".join([*crcs, tail])))
 

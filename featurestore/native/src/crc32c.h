@@ -95,22 +95,31 @@ static inline __m128i fold16(__m128i x, int64_t low, int64_t high, __m128i next)
     );
 }
 
+/* Reads 64 bytes, and copies them where a copy is wanted. */
+static inline __attribute__((always_inline)) __m512i pass(const uint8_t *p, uint8_t *to) {
+    const __m512i x = _mm512_loadu_si512(p);
+    if (to) _mm512_storeu_si512(to, x);
+    return x;
+}
+
 /* n is a multiple of 64, at least 256. Constants: x^(D + 31) and x^(D - 33) modulo the polynomial,
  * reflected, for D bits between what is folded and what it is folded into. */
-static uint32_t crc_folded(uint32_t crc, const uint8_t *p, int64_t n) {
+static inline __attribute__((always_inline)) uint32_t
+crc_folded(uint32_t crc, const uint8_t *p, int64_t n, uint8_t *to) {
     const __m512i by256 = _mm512_broadcast_i64x2(_mm_set_epi64x(0xb9e02b86, 0xdcb17aa4));
     const __m512i by64 = _mm512_broadcast_i64x2(_mm_set_epi64x(0x9e4addf8, 0x740eef02));
-    __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 64);
-    __m512i c = _mm512_loadu_si512(p + 128), d = _mm512_loadu_si512(p + 192);
+    __m512i a = pass(p, to), b = pass(p + 64, to ? to + 64 : to);
+    __m512i c = pass(p + 128, to ? to + 128 : to), d = pass(p + 192, to ? to + 192 : to);
     a = _mm512_xor_si512(a, _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)crc)));
-    for (p += 256, n -= 256; n >= 256; p += 256, n -= 256) {
-        a = fold(a, by256, _mm512_loadu_si512(p));
-        b = fold(b, by256, _mm512_loadu_si512(p + 64));
-        c = fold(c, by256, _mm512_loadu_si512(p + 128));
-        d = fold(d, by256, _mm512_loadu_si512(p + 192));
+    int64_t at = 256;
+    for (; n - at >= 256; at += 256) {
+        a = fold(a, by256, pass(p + at, to ? to + at : to));
+        b = fold(b, by256, pass(p + at + 64, to ? to + at + 64 : to));
+        c = fold(c, by256, pass(p + at + 128, to ? to + at + 128 : to));
+        d = fold(d, by256, pass(p + at + 192, to ? to + at + 192 : to));
     }
     a = fold(fold(fold(a, by64, b), by64, c), by64, d);
-    for (; n >= 64; p += 64, n -= 64) a = fold(a, by64, _mm512_loadu_si512(p));
+    for (; at < n; at += 64) a = fold(a, by64, pass(p + at, to ? to + at : to));
     __m128i last = _mm512_extracti64x2_epi64(a, 3);
     last = fold16(_mm512_extracti64x2_epi64(a, 0), 0x1c291d04, 0xddc0152b, last);
     last = fold16(_mm512_extracti64x2_epi64(a, 1), 0x3da6d0cb, 0xba4fc28e, last);
@@ -125,7 +134,7 @@ static uint32_t crc32c(uint32_t crc, const uint8_t *p, int64_t n) {
     crc = ~crc;
 #if HAS_FOLDING
     if (n >= 256) {
-        crc = crc_folded(crc, p, n & ~(int64_t)63);
+        crc = crc_folded(crc, p, n & ~(int64_t)63, NULL);
         p += n & ~(int64_t)63;
         n &= 63;
     }
@@ -143,6 +152,26 @@ static uint32_t crc32c(uint32_t crc, const uint8_t *p, int64_t n) {
     for (; n >= 8; p += 8, n -= 8) crc = CRC_WORD(crc, word_at(p));
     for (; n > 0; p++, n--) crc = CRC_BYTE(crc, *p);
     return ~crc;
+}
+
+#define NEAR 8192 /* bytes that are copied, then read again for their crc: they stay in the innermost cache */
+
+/* Copies, and gives the crc of what was copied, in one pass over memory. */
+static uint32_t copy_with_crc32c(uint8_t *to, const uint8_t *from, int64_t size) {
+    uint32_t crc = 0;
+    int64_t at = 0;
+#if HAS_FOLDING
+    if (size >= 256) {
+        at = size & ~(int64_t)63;
+        crc = ~crc_folded(~crc, from, at, to);
+    }
+#endif
+    for (int64_t length; at < size; at += length) {
+        length = size - at < NEAR ? size - at : NEAR;
+        memcpy(to + at, from + at, (size_t)length);
+        crc = crc32c(crc, to + at, length);
+    }
+    return crc;
 }
 
 #endif

@@ -6,15 +6,16 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "crc32c.h"
 
 enum {
-    PIECE = 1 << 20,  /* bytes whose crc is computed, then written: they stay in the cache */
-    NEAR = 1 << 13,   /* bytes whose crc is computed, then copied: they stay in the innermost cache */
-    WINDOW = 1 << 25, /* bytes that are asked of the disk before they are copied */
-    SAMPLES = 4,      /* rows of a window that are looked at: are they in memory? */
+    PIECE = 1 << 21,  /* bytes whose crc is computed, then written: they stay in a cache */
+    WINDOW = 1 << 25, /* bytes, or twice as many, that are asked of the disk before they are copied */
+    AHEAD = 1024,     /* bytes of the next row that are called into the cache while one is copied */
+    SLOW = 50000,     /* nanoseconds, and one for each byte, beyond which a row was not in memory */
     MOST_PARTS = 1024 /* of one vectored write (IOV_MAX of Linux) */
 };
 
@@ -41,30 +42,49 @@ static int write_parts(int file, struct iovec *parts, int count) {
     return 0;
 }
 
-/* Writes rows (n, size), each followed by its crc, which is kept in crcs (n, 4) too. 0, or errno. */
-int64_t meristem_write_rows(const uint8_t *rows, uint8_t *crcs, int64_t n, int64_t size, int64_t file) {
+/* What is to be written next, up to an offset in the file that is a multiple of PIECE: the page cache
+ * then holds the file in the largest pages there are, which is half of the speed of reading it. */
+typedef struct {
     struct iovec parts[MOST_PARTS];
-    int count = 0, failed = 0;
-    int64_t pending = 0;
-    for (int64_t row = 0; row < n && !failed; row++) {
+    int64_t offset;
+    int file, count, failed;
+} stream;
+
+static int64_t room_of(const stream *s) { return PIECE - s->offset % PIECE; }
+
+static void flush(stream *s) {
+    if (!s->failed) s->failed = write_parts(s->file, s->parts, s->count);
+    s->count = 0;
+}
+
+static void add(stream *s, const uint8_t *from, int64_t size) {
+    while (size) {
+        const int64_t room = room_of(s), length = size < room ? size : room;
+        s->parts[s->count++] = (struct iovec){(void *)from, (size_t)length};
+        s->offset += length, from += length, size -= length;
+        if (length == room || s->count == MOST_PARTS) flush(s);
+    }
+}
+
+/* Writes rows (n, size) at an offset of the file, each followed by its crc, which is kept in crcs (n, 4)
+ * too. 0, or errno. */
+int64_t meristem_write_rows(
+    const uint8_t *rows, uint8_t *crcs, int64_t n, int64_t size, int64_t file, int64_t offset
+) {
+    stream s = {.file = (int)file, .offset = offset};
+    for (int64_t row = 0; row < n && !s.failed; row++) {
         uint32_t crc = 0;
-        for (int64_t at = 0; at < size && !failed;) {
-            const int64_t room = PIECE - pending, left = size - at;
-            /* A row that fits a piece is not cut. */
-            const int64_t length = left <= room || size <= PIECE ? left : room;
+        for (int64_t at = 0, length; at < size; at += length) {
+            const int64_t room = room_of(&s);
+            length = size - at < room ? size - at : room;
             crc = crc32c(crc, rows + row * size + at, length);
-            parts[count++] = (struct iovec){(void *)(rows + row * size + at), (size_t)length};
-            pending += length, at += length;
-            if (at < size) failed = write_parts(file, parts, count), count = 0, pending = 0;
+            add(&s, rows + row * size + at, length);
         }
         little(crcs + 4 * row, crc);
-        parts[count++] = (struct iovec){crcs + 4 * row, 4};
-        if (pending + size > PIECE || count > MOST_PARTS - 2) {
-            if (!failed) failed = write_parts(file, parts, count);
-            count = 0, pending = 0;
-        }
+        add(&s, crcs + 4 * row, 4);
     }
-    return failed ? failed : write_parts(file, parts, count);
+    flush(&s);
+    return s.failed;
 }
 
 /* Claims the room of a file, where the file system can: writing is faster, a full disk is found first.
@@ -79,109 +99,111 @@ int64_t meristem_reserve(int64_t file, int64_t size) {
 }
 
 typedef struct {
-    const int64_t *maps;  /* address of each shard, 0 where none is wanted */
-    const int64_t *sound; /* address of a byte for each inner chunk: its crc was right; 0: do not check */
+    const int64_t *maps;  /* address of each shard; 0 where it is not open */
+    const int64_t *sound; /* address of a byte for each inner chunk: its crc was right; NULL: do not check */
     const int64_t *rows;
-    int64_t n, row_bytes, inner, shard_rows;
-    int64_t told; /* whether the system tells what is in memory */
+    int64_t n, row_bytes, inner, shard_rows, all;
 } selection;
 
 typedef struct {
-    const uint8_t *chunk, *row;
+    const uint8_t *chunk, *row; /* NULL: not open, or no such row */
     uint8_t *sound;
 } place;
 
 static inline place place_of(const selection *s, int64_t i) {
-    const int64_t shard = s->rows[i] / s->shard_rows, local = s->rows[i] % s->shard_rows;
-    const int64_t chunk = local / s->inner;
+    const int64_t row = s->rows[i];
+    if (row < 0 || row >= s->all) return (place){NULL, NULL, NULL};
+    const int64_t shard = row / s->shard_rows, local = row % s->shard_rows, chunk = local / s->inner;
+    if (!s->maps[shard]) return (place){NULL, NULL, NULL};
     const uint8_t *start = (const uint8_t *)s->maps[shard] + chunk * (s->inner * s->row_bytes + 4);
     uint8_t *sound = s->sound ? (uint8_t *)s->sound[shard] + chunk : NULL;
     return (place){start, start + local % s->inner * s->row_bytes, sound};
 }
 
-/* Rows from i on that lie behind each other in one inner chunk. */
-static inline int64_t run_at(const selection *s, int64_t i) {
-    const int64_t inside = s->rows[i] % s->shard_rows % s->inner;
+/* Rows from i on that follow each other, up to `most`, in stretches of `of` rows. */
+static inline int64_t run_at(const selection *s, int64_t i, int64_t most, int64_t of) {
+    const int64_t left = of - s->rows[i] % of;
     int64_t run = 1;
-    while (i + run < s->n && inside + run < s->inner && s->rows[i + run] == s->rows[i] + run) run++;
+    if (most > left) most = left;
+    while (run < most && s->rows[i + run] == s->rows[i] + run) run++;
     return run;
 }
 
-static int in_memory(const uint8_t *from, int64_t size, int64_t page) {
-    unsigned char held[64];
-    const uintptr_t first = (uintptr_t)from & ~(uintptr_t)(page - 1);
-    int64_t pages = ((uintptr_t)from + (uintptr_t)size - first + page - 1) / page;
-    if (pages > (int64_t)sizeof held) pages = sizeof held;
-    if (mincore((void *)first, (size_t)(pages * page), (void *)held)) return 1;
-    for (int64_t i = 0; i < pages; i++)
-        if (!(held[i] & 1)) return 0;
-    return 1;
+/* Asks the disk for the rows [first, last) at once, so that its reads overlap. */
+static void ask_for(const selection *s, int64_t first, int64_t last, int64_t page) {
+    const int64_t stride = s->inner * s->row_bytes + 4;
+    for (int64_t i = first, run; i < last; i += run) {
+        /* Rows that follow each other in the file are one read, checksums between them and all. */
+        const place from = place_of(s, i);
+        run = from.row ? run_at(s, i, last - i, s->shard_rows) : 1;
+        const place to = place_of(s, i + run - 1);
+        if (!from.row || !to.row) continue;
+        const uintptr_t start = (uintptr_t)(s->sound ? from.chunk : from.row) & ~(uintptr_t)(page - 1);
+        const uintptr_t end = (uintptr_t)(s->sound ? to.chunk + stride : to.row + s->row_bytes);
+        madvise((void *)start, end - start, MADV_WILLNEED);
+    }
 }
 
-/* Asks for the rows [first, last) at once, so that their reads overlap, unless they seem to be there. */
-static void ask_for(const selection *s, int64_t first, int64_t last, int64_t page) {
-    int cold = 0;
-    if (last > s->n) last = s->n;
-    const int64_t count = last - first;
-    for (int64_t k = 0; k < SAMPLES && k < count && !cold; k++) {
-        const place at = place_of(s, first + k * count / SAMPLES);
-        cold = s->told ? !in_memory(at.row, s->row_bytes, page) : !at.sound || !*at.sound;
-    }
-    for (int64_t i = first; i < last && cold;) {
-        const int64_t run = run_at(s, i);
-        const place at = place_of(s, i);
-        const int whole = at.sound && !*at.sound; /* its crc wants all of the chunk */
-        const uint8_t *from = whole ? at.chunk : at.row;
-        const int64_t size = whole ? s->inner * s->row_bytes + 4 : run * s->row_bytes;
-        const uintptr_t start = (uintptr_t)from & ~(uintptr_t)(page - 1);
-        madvise((void *)start, (uintptr_t)from + (uintptr_t)size - start, MADV_WILLNEED);
-        i += run;
-    }
+static int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
 static uint32_t stored_crc(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-/* Copies and returns the crc of what was copied, in one pass over memory. */
-static uint32_t copy_with_crc(uint8_t *to, const uint8_t *from, int64_t size) {
-    uint32_t crc = 0;
-    for (int64_t at = 0; at < size; at += NEAR) {
-        const int64_t length = size - at < NEAR ? size - at : NEAR;
-        memcpy(to + at, from + at, (size_t)length);
-        crc = crc32c(crc, to + at, length);
+/* 1 if the inner chunk agrees with its crc, or need not. */
+static inline int copy_run(const selection *s, place at, int64_t run, uint8_t *to) {
+    const int64_t size = s->inner * s->row_bytes;
+    uint32_t crc;
+    if (!at.sound || *at.sound) {
+        memcpy(to, at.row, (size_t)(run * s->row_bytes));
+        return 1;
     }
-    return crc;
+    if (run == s->inner) {
+        crc = copy_with_crc32c(to, at.chunk, size);
+    } else {
+        crc = crc32c(0, at.chunk, size);
+        memcpy(to, at.row, (size_t)(run * s->row_bytes));
+    }
+    if (crc != stored_crc(at.chunk + size)) return 0;
+    *at.sound = 1;
+    return 1;
 }
 
-/* Copies rows (n) to out (n, row_bytes). −1, or the first index into rows whose chunk fails its crc. */
+/* Copies rows (n) of an array of `all` rows to out (n, row_bytes).
+ *
+ * −1; or i where the inner chunk of rows[i] fails its crc; or −2 − i where the shard of rows[i] is not
+ * open, or there is no such row. Whether rows are in memory is told by how long the first take: no
+ * question to the system is as cheap. If one is slow, the others are asked for together. */
 int64_t meristem_gather(
     const int64_t *maps, const int64_t *sound, const int64_t *rows, uint8_t *out, int64_t n,
-    int64_t row_bytes, int64_t inner, int64_t shard_rows, int64_t told
+    int64_t row_bytes, int64_t inner, int64_t shard_rows, int64_t all
 ) {
-    const selection s = {maps, sound, rows, n, row_bytes, inner, shard_rows, told};
-    const int64_t page = sysconf(_SC_PAGESIZE), size = inner * row_bytes;
+    const selection s = {maps, sound, rows, n, row_bytes, inner, shard_rows, all};
+    const int64_t page = sysconf(_SC_PAGESIZE);
     const int64_t window = row_bytes < WINDOW ? WINDOW / row_bytes : 1;
-    int64_t asked = 0;
-    for (int64_t i = 0; i < n;) {
-        for (; asked < n && asked < i + window; asked += window) ask_for(&s, asked, asked + window, page);
-        const int64_t run = run_at(&s, i);
+    int64_t asked = 0, cold = 0, before = nanoseconds();
+    for (int64_t i = 0, run; i < n; i += run) {
         const place at = place_of(&s, i);
-        uint8_t *to = out + i * row_bytes;
-        if (!at.sound || *at.sound) {
-            memcpy(to, at.row, (size_t)(run * row_bytes));
-        } else {
-            uint32_t crc;
-            if (inner == run) {
-                crc = copy_with_crc(to, at.chunk, size);
-            } else {
-                crc = crc32c(0, at.chunk, size);
-                memcpy(to, at.row, (size_t)(run * row_bytes));
-            }
-            if (crc != stored_crc(at.chunk + size)) return i;
-            *at.sound = 1;
+        if (!at.row) return -2 - i;
+        run = run_at(&s, i, n - i, inner);
+        if (!i && at.sound && !*at.sound) ask_for(&s, 0, run, page);
+        const place next = i + run < n ? place_of(&s, i + run) : at;
+        if (next.row)
+            for (int64_t k = 0; k < AHEAD && k < row_bytes; k += 64) __builtin_prefetch(next.row + k);
+        if (!copy_run(&s, at, run, out + i * row_bytes)) return i;
+        const int64_t now = nanoseconds();
+        cold |= now - before > SLOW + run * row_bytes;
+        before = now;
+        if (cold && asked < i + window) {
+            const int64_t from = asked > i + run ? asked : i + run;
+            asked = i + 2 * window < n ? i + 2 * window : n;
+            ask_for(&s, from, asked, page);
+            before = nanoseconds();
         }
-        i += run;
     }
     return -1;
 }
