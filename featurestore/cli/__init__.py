@@ -7,6 +7,7 @@ from featurestore.cli.common import LazyGroup, main_with_exit_codes
 _COMMANDS = {
     "init": ("featurestore.cli.start:init", "Write a commented dataset.toml and the simulated sample."),
     "plan": ("featurestore.cli.build:plan", "Tell genes, windows, bytes and files before building."),
+    "simulate": ("featurestore.cli.simulate:simulate", "Tell hours, bytes, files and requests of a build on so many workers."),
     "build": ("featurestore.cli.build:build", "Build or complete a store."),
     "build-shard": ("featurestore.cli.build:build_shard", "Run a task of a plan by number, for array jobs."),
     "finalise": ("featurestore.cli.build:finalise", "Make the store of a plan whose tasks are done."),
@@ -15,6 +16,7 @@ _COMMANDS = {
     "verify": ("featurestore.cli.inspect:verify", "Check every byte of a store."),
     "repair": ("featurestore.cli.inspect:repair", "Remove what is damaged, for the next build to mend."),
     "query": ("featurestore.cli.query:query", "Print features of genes, a region or a family."),
+    "export": ("featurestore.cli.export:export", "Publish a store, or write it as files of other tools."),
     "serve": ("featurestore.cli.serve:serve", "Serve a store over HTTP, read-only."),
     "score": ("featurestore.cli.score:score", "Score variants by a masked genomic model."),
     "families": ("featurestore.cli.start:families", "Make gene families with MMseqs2."),
