@@ -2,7 +2,8 @@
 
     earlier/<n>/<species>/<group>/   shards of a costly embedder, with metadata of their own
 
-The regions and bins of a gene are one axis there: shards are laid out the same either way.
+Shards are numbered anew there, without gaps, and the regions and bins of a gene are one axis: the
+bytes of a shard are the same either way.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import json
 import math
 import shutil
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.build.existing import link, pending_pools
 from featurestore.build.group_plan import STORED_DTYPE, BuildPlan, GroupPlan, Task
@@ -27,7 +28,7 @@ from featurestore.build.work_area import Marker, WorkArea
 from featurestore.embedders.base import vector_shapes
 from featurestore.schema import Status, spec_of
 from featurestore.store.shard import CRC_BYTES
-from featurestore.store.templates import create_array
+from featurestore.store.templates import chunk_path, create_array
 
 _TELLING: Final = frozenset({"input_digest", "status"})
 """Arrays that tell which inputs a shard holds vectors of."""
@@ -67,26 +68,22 @@ def keep_finished(
     number = len(list(into.glob("[!.]*"))) if into.is_dir() else 0
     partial = into / f".{number}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    found = [
-        t for t in plan.tasks() if _costly(plan, t) and _keep(work, plan, t, partial, digests_only)
-    ]
-    if found:
-        _describe(partial, plan, found)
-        (partial / "groups.json").write_text(json.dumps(_entries(plan, found)))
+    kept: dict[tuple[str, str], list[_Kept]] = {}
+    for task in plan.tasks():
+        if _costly(plan, task) and (found := _finished(work, plan, task, digests_only)):
+            kept.setdefault((task.species, task.group), []).append(found)
+    entries = [_lay_out(partial, plan, listed, work.store) for listed in kept.values()]
+    if entries:
+        (partial / "groups.json").write_text(json.dumps(entries))
         partial.rename(into / str(number))
 
 
-def _entries(plan: BuildPlan, tasks: list[Task]) -> list[dict[str, Any]]:
-    """What :func:`index_set_aside` has to know of each group that was kept."""
-    entries: dict[str, dict[str, Any]] = {}
-    for task in tasks:
-        group, path = plan.of(task)[1], f"{task.species}/{task.group}"
-        shapes = {n: list(shape) for n, shape in vector_shapes(group.identity).items()}
-        entry = entries.setdefault(
-            path, {"pool": group.pool, "path": path, "shapes": shapes, "rows": []}
-        )
-        entry["rows"].append(list(group.span(task.shard)))
-    return list(entries.values())
+@dataclass(frozen=True)
+class _Kept:
+    """A finished shard, and the file of each of its arrays below the store that is being built."""
+
+    task: Task
+    files: dict[str, str]
 
 
 def _costly(plan: BuildPlan, task: Task) -> bool:
@@ -100,55 +97,52 @@ def _arrays(group: GroupPlan) -> dict[str, tuple[int, ...]]:
     return {**shapes, "input_digest": (DIGEST_BYTES,), "status": ()}
 
 
-def _keep(work: WorkArea, plan: BuildPlan, task: Task, root: Path, digests_only: bool) -> bool:
-    """Link the files of a finished shard; False where it is not done."""
-    group = plan.of(task)[1]
+def _finished(work: WorkArea, plan: BuildPlan, task: Task, digests_only: bool) -> _Kept | None:
+    """The files of a shard, or None where it is not done."""
     marker = work.read_marker(task, plan.key(task))
     if marker is None:
-        return False
-    for name, shape in _arrays(group).items():
-        if digests_only and name not in _TELLING:
-            continue
-        base = f"{task.species}/{group.name}/{name}"
-        file = _file_of(marker, base)
-        if file is None:
-            return False
-        # One axis fewer: region and bin are one.
-        axes = len(shape) + (0 if group.kind == "variant_embedder" else 1)
-        link(work.store / file, root.joinpath(base, "c", str(task.shard), *["0"] * axes))
-    return True
+        return None
+    wanted = _TELLING if digests_only else _arrays(plan.of(task)[1])
+    files = {n: _file_of(marker, f"{task.species}/{task.group}/{n}") for n in wanted}
+    found = {name: file for name, file in files.items() if file is not None}
+    return _Kept(task, found) if len(found) == len(wanted) else None
 
 
 def _file_of(marker: Marker, base: str) -> str | None:
     return next((p for p in marker.files if p.startswith(f"{base}/c/")), None)
 
 
-def _describe(root: Path, plan: BuildPlan, tasks: list[Task]) -> None:
-    """Write metadata by which the kept shards are arrays again."""
-    for species, name in dict.fromkeys((t.species, t.group) for t in tasks):
-        shard = next(t.shard for t in tasks if (t.species, t.group) == (species, name))
-        group = plan.of(Task(species, name, shard))[1]
-        variant = group.kind == "variant_embedder"
-        for array, item in _arrays(group).items():
-            base = f"{species}/{name}/{array}"
-            width: tuple[int, ...] = ()
-            if not variant:
-                of = "status" if array == "status" else "input_digest"
-                width = (_width(root / species / name / of, shard, group),)
-            known = array if array in _TELLING else "<output>"
-            spec = spec_of(f"{'variants/<set>/' if variant else ''}<embedder>/{known}")
-            create_array(
-                root, base, with_positions(spec, item) if variant else spec,
-                (group.rows, *width, *item), dtype=STORED_DTYPE if known == "<output>" else None,
-                chunk_rows=group.shard_rows,
-            )  # fmt: skip
+def _lay_out(root: Path, plan: BuildPlan, kept: list[_Kept], built: Path) -> dict[str, Any]:
+    """Link the kept shards of a group, with metadata by which they are arrays again.
 
-
-def _width(array: Path, shard: int, group: GroupPlan) -> int:
-    """Length of the second axis of a block array of one byte a cell, told by the size of a file."""
-    file = next(p for p in (array / "c" / str(shard)).rglob("*") if p.is_file())
-    cells = (file.stat().st_size - CRC_BYTES) // group.shard_rows
-    return cells if array.name == "status" else cells // DIGEST_BYTES
+    Returns
+    -------
+    dict
+        What :func:`index_set_aside` has to know of them.
+    """
+    first, last = kept[0], kept[-1]
+    group, path = plan.of(first.task)[1], f"{first.task.species}/{first.task.group}"
+    begin, end = group.span(last.task.shard)  # only the last shard of a group may be short
+    rows = (len(kept) - 1) * group.shard_rows + end - begin
+    variant = group.kind == "variant_embedder"
+    for array, item in _arrays(group).items():
+        width: tuple[int, ...] = ()
+        if not variant:
+            of = "status" if array == "status" else "input_digest"
+            cells = (built / first.files[of]).stat().st_size - CRC_BYTES
+            width = (cells // group.shard_rows // (1 if of == "status" else DIGEST_BYTES),)
+        known = array if array in _TELLING else "<output>"
+        spec = spec_of(f"{'variants/<set>/' if variant else ''}<embedder>/{known}")
+        create_array(
+            root, f"{path}/{array}", with_positions(spec, item) if variant else spec,
+            (rows, *width, *item), dtype=STORED_DTYPE if known == "<output>" else None,
+            chunk_rows=group.shard_rows,
+        )  # fmt: skip
+        for number, one in enumerate(kept if array in first.files else ()):
+            place = (number, *(0,) * (len(width) + len(item)))
+            link(built / one.files[array], chunk_path(root, f"{path}/{array}", place))
+    shapes = {n: list(shape) for n, shape in vector_shapes(group.identity).items()}
+    return {"pool": group.pool, "path": path, "shapes": shapes}
 
 
 def index_set_aside(
@@ -176,20 +170,15 @@ def index_set_aside(
 
 
 def _index(
-    work: WorkArea, root: Path, *, pool: str, path: str, shapes: dict[str, list[int]],
-    rows: list[list[int]],
-) -> int:  # fmt: skip
+    work: WorkArea, root: Path, *, pool: str, path: str, shapes: dict[str, list[int]]
+) -> int:
     digest, status = (plain_array(root, f"{path}/{n}") for n in ("input_digest", "status"))
     source = Source(
         str(root), "", {n: f"{path}/{n}" for n in shapes}, shapes, math.prod(digest.shape[1:-1])
     )
     if (there := indexed(work, pool, source)) is not None:
         return there
-    digests = np.zeros((digest.shape[0], source.bins, DIGEST_BYTES), np.uint8)
-    for first, last in rows:
-        at = np.arange(first, last, dtype=np.int64)
-        regions = status.take(at).reshape(len(at), -1) == Status.OK
-        usable = np.repeat(regions, source.bins // regions.shape[1], axis=1)
-        digests[first:last] = digest.take(at).reshape(len(at), source.bins, -1) * usable[..., None]
-    held: NDArray[np.bool_] = np.asarray(digests.any(axis=-1))
-    return write_index(work, pool, source, digests, held)
+    digests = digest.read().reshape(-1, source.bins, DIGEST_BYTES)
+    regions = status.read().reshape(len(digests), -1) == Status.OK
+    usable = np.repeat(regions, source.bins // regions.shape[1], axis=1)
+    return write_index(work, pool, source, digests, usable)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from featurestore.build.group_plan import BuildPlan
+from featurestore.build.known import forget
 from featurestore.build.metadata import consolidate, write_metadata
 from featurestore.build.replaced import between, retire, sweep
 from featurestore.build.work_area import WorkArea
@@ -69,7 +70,9 @@ def drop_spoilt(work: WorkArea, plan: BuildPlan) -> int:
     for task in plan.tasks():
         _, group = plan.of(task)
         marker = work.read_marker(task, group.keys[task.shard])
-        if marker is None or any(hash_file(work.store / p, f) != f for p, f in marker.files.items()):
+        if marker is None or any(
+            hash_file(work.store / p, f) != f for p, f in marker.files.items()
+        ):
             work.marker_path(task).unlink(missing_ok=True)
             spoilt += 1
     return spoilt
@@ -120,6 +123,7 @@ def swap(work: WorkArea, store: Path, digest: str) -> None:
     the exchange it happened. The tree that was there stays beside the store while it is read.
     """
     built = work.store
+    forget()  # or this process would seem to be reading the store that goes
     sync_tree(built)
     commit_file(work.sealed, [digest.encode()])
     if not store.exists():

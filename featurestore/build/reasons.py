@@ -80,6 +80,8 @@ class Change:
         if group.embeds:
             stored = store.meta(name, group.name)["attributes"]["meristem"]["embedder"]
             yield from identity_changes(stored, group.identity)
+            if stored["input_bp"] != group.identity["input_bp"]:
+                inputs = None  # all of its windows are others
         if group.kind == "expression":
             yield from self._expression(store)
         elif group.kind == "genome":
