@@ -204,13 +204,19 @@ class FeatureBatch:
             mask=None if self.mask is None else self.mask[index],
         )
 
-    def iter(self, batch_size: int, *, shuffle_seed: int | None = None) -> Iterator[MiniBatch]:
-        """Rows as arrays, one batch at a time; in order, or shuffled by the seed."""
+    def iter(
+        self, batch_size: int, *, shuffle_seed: int | None = None, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[MiniBatch]:
+        """Rows as arrays, one batch at a time; in order, or shuffled by the seed.
+
+        Of each batch the share (i, n) is every n-th row, from the i-th on.
+        """
+        first, step = share
         order = np.arange(len(self), dtype=np.int64)
         if shuffle_seed is not None:
             np.random.default_rng(shuffle_seed).shuffle(order)
         for start in range(0, len(self), batch_size):
-            yield self._mini(order[start : start + batch_size])
+            yield self._mini(order[start : start + batch_size][first::step])
 
     def shards(self, max_rows: int = 4096) -> Iterator[MiniBatch]:
         """Rows one shard at a time, for streaming libraries; each row once."""

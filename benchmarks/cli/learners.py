@@ -39,7 +39,8 @@ def _facts(name: str, info: Any, unavailable: str) -> dict[str, Any]:
         "name": name, "available": not unavailable, "unavailable": unavailable,
         "inputs": sorted(info.inputs), "summary": info.summary, "reference": info.reference,
         "control": info.control, "needs_gpu": info.needs_gpu, "multi_output": info.multi_output,
-        "deterministic": info.deterministic, "defaults": dict(info.defaults),
+        "deterministic": info.deterministic, "distributed": info.distributed,
+        "defaults": dict(info.defaults),
     }  # fmt: skip
 
 

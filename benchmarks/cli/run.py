@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from benchmarks.cli.options import keep_families_option, species_option, split_option, store_option
 from featurestore.cli.common import echo_json, json_option
+from featurestore.errors import InputError
 
 
 @click.command(short_help="Fit learners on a split and score them.")
@@ -101,6 +103,11 @@ def run(
     What is there already is left as it is; what is missing is fitted. A learner that fails leaves
     a run that says so, the others go on, and the exit code is 1.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "bench run is started once, not by torchrun or in each task of a job: give --scheduler for "
+            "several machines, or call the fit of a learner in torch from a script (docs/loader.md)"
+        )
     from benchmarks.plans import RunOptions
     from benchmarks.progress import Progress
     from benchmarks.runner import run as run_all

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +84,7 @@ def _figures(path: Path, repeats: int) -> dict[str, float]:
     }
     turns: dict[str, Callable[[], Iterable[Any]]] = {
         "in memory": lambda: from_array(values),
-        **{name: (lambda one=one: iter(one)) for name, one in made.items()},
+        **{name: partial(iter, one) for name, one in made.items()},
         "in memory, prefetch thread": lambda: prefetched(in_turn(from_array(values)), 2),
         "memory map": lambda: from_array(mapped),
     }

@@ -51,6 +51,7 @@ class TorchLearner(ABC):
 
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
         """Train; bit for bit repeatable on CPU for a seed and a number of threads."""
+        from learners.neural.distributed import current_ranks, synchronised
         from learners.neural.training import reproducible, train_network
 
         require_features(train, self.info.name)
@@ -58,7 +59,8 @@ class TorchLearner(ABC):
         check_layout(self._layout, valid)
         self._scale, self._budget = TargetScale.of(train), budget
         with reproducible(seed, budget):
-            self._network = self.build(self._layout, len(self._scale.mean))
+            network = self.build(self._layout, len(self._scale.mean))
+            self._network = synchronised(network, current_ranks(), budget.device)
             trained = train_network(
                 self._network,
                 train,
@@ -86,7 +88,15 @@ class TorchLearner(ABC):
         return self._network
 
     def save(self, path: Path) -> None:
-        """Write weights as safetensors, the rest as JSON."""
+        """Write weights as safetensors, the rest as JSON; of several processes the first writes."""
+        from learners.neural.distributed import current_ranks
+
+        ranks = current_ranks()
+        if ranks.first:
+            self._write(path)
+        ranks.wait()
+
+    def _write(self, path: Path) -> None:
         state = self._fitted().state_dict()
         arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in state.items()}
         arrays |= {"target_mean": self._scale.mean, "target_deviation": self._scale.deviation}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,9 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from featurestore.errors import InputError
+from featurestore.loader.prefetch import in_turn, prefetched
 from learners.base import Budget
 from learners.batch import FeatureBatch, MiniBatch
 from learners.compute import Clock, threads_of
+from learners.neural.distributed import Ranks, current_ranks, shared_out
 from learners.targets import TargetScale, observed
 
 CACHE_BYTES: Final = 1 << 30
@@ -88,10 +91,10 @@ def reproducible(seed: int, budget: Budget) -> Iterator[None]:
 
 
 class _Rows:
-    """Mini-batches of a feature batch as tensors; in memory once where they fit."""
+    """Mini-batches of a feature batch as tensors; in memory once where they fit, else read ahead."""
 
-    def __init__(self, batch: FeatureBatch, scale: TargetScale, device: str) -> None:
-        self._batch, self._device = batch, device
+    def __init__(self, batch: FeatureBatch, scale: TargetScale, device: str, ranks: Ranks) -> None:
+        self._batch, self.device, self.ranks = batch, device, ranks
         known = observed(batch)
         targets = np.where(known, scale.apply(batch.require_targets()), 0.0)
         self._targets = torch.from_numpy(targets.astype(np.float32))
@@ -107,32 +110,38 @@ class _Rows:
     def batches(
         self, size: int, shuffle_seed: int | None
     ) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]:
-        """Features, standardised targets, 1 where a target is observed."""
+        """Features, standardised targets, 1 where a target is observed: this process's share."""
         for index, values in self._values(size, shuffle_seed):
             rows = torch.from_numpy(index)
-            yield values, self._targets[rows].to(self._device), self._known[rows].to(self._device)
+            yield values, self._targets[rows].to(self.device), self._known[rows].to(self.device)
+
+    def left(self, size: int, number: int) -> int:
+        """Rows of one batch, over all processes."""
+        return min(size, len(self._batch) - number * size)
 
     def _values(
         self, size: int, shuffle_seed: int | None
     ) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor]]]:
+        share = self.ranks.rank, self.ranks.world_size
         if self._held is None:
-            for part in self._batch.iter(size, shuffle_seed=shuffle_seed):
-                yield part.index, tensors_of(part, self._device)
+            parts = self._batch.iter(size, shuffle_seed=shuffle_seed, share=share)
+            read = ((part.index, tensors_of(part, self.device)) for part in parts)
+            with closing(prefetched(in_turn(read))) as ahead:
+                yield from ahead
             return
         order = np.arange(len(self._batch), dtype=np.int64)
         if shuffle_seed is not None:
             np.random.default_rng(shuffle_seed).shuffle(order)
         for start in range(0, len(order), size):
-            index = order[start : start + size]
-            rows = torch.from_numpy(index).to(self._device)
+            index = order[start : start + size][share[0] :: share[1]]
+            rows = torch.from_numpy(index).to(self.device)
             yield index, {name: held[rows] for name, held in self._held.items()}
 
 
 def tensor_of(values: NDArray[np.generic]) -> Tensor:
     """A tensor: codes stay bytes, numbers become float32."""
-    if values.dtype.kind == "f":
-        return torch.from_numpy(np.ascontiguousarray(values, np.float32))
-    return torch.from_numpy(np.ascontiguousarray(values))
+    made = torch.from_numpy(np.ascontiguousarray(values))
+    return made.float() if values.dtype.kind == "f" else made
 
 
 def tensors_of(part: MiniBatch, device: str) -> dict[str, Tensor]:
@@ -173,21 +182,31 @@ def train_network(
     Trained
     """
     epochs = plan.epochs if budget.rounds is None else min(plan.epochs, budget.rounds)
+    ranks = current_ranks()
+    if len(train) < 2 * ranks.world_size and not ranks.alone:
+        raise InputError(
+            f"{len(train)} training genes for {ranks.world_size} processes are too few"
+        )
     network.to(budget.device)
-    seen, held_out = (_Rows(batch, scale, budget.device) for batch in (train, valid))
+    if not ranks.alone:
+        torch.manual_seed(seed * ranks.world_size + ranks.rank)  # no dropout twice
+    seen, held_out = (_Rows(batch, scale, budget.device, ranks) for batch in (train, valid))
+    together = shared_out(network, ranks)
     optimiser = _optimiser(network, plan)
     steps = epochs * math.ceil(len(train) / plan.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(steps, plan.warmup))
     clock, best, trained = Clock(budget), _Best(plan.average), Trained()
     unit = float(scale.deviation.mean())
     for epoch in range(epochs):
-        train_error = _epoch(network, seen, optimiser, schedule, plan, shuffle_seed=seed + epoch)
+        train_error = _epoch(together, seen, optimiser, schedule, plan, shuffle_seed=seed + epoch)
+        ranks.same_buffers(network)
         valid_error = _error(network, held_out, plan.batch_size)
         trained.learning_curve.append(
             {"step": epoch + 1, "train": train_error * unit, "valid": valid_error * unit}
         )
         best.offer(valid_error, epoch, network)
-        if epoch - best.epoch >= plan.patience or clock.spent():
+        spent = ranks.any(clock.spent(), device=budget.device)
+        if epoch - best.epoch >= plan.patience or spent:
             break
     best.restore(network)
     trained.best_epoch = best.epoch + 1
@@ -239,17 +258,21 @@ def _epoch(
 ) -> float:
     """One pass over the training rows; root mean squared error, standardised."""
     network.train()
+    ranks = rows.ranks
     total, count = 0.0, 0.0
-    for values, targets, known in rows.batches(plan.batch_size, shuffle_seed):
-        if len(targets) == 1 and count:
-            continue  # batch normalisation cannot work on a single row left over
+    for number, (values, targets, known) in enumerate(rows.batches(plan.batch_size, shuffle_seed)):
+        # Batch normalisation cannot work on a single row left over, nor a process on none.
+        if number and rows.left(plan.batch_size, number) < 2 * ranks.world_size:
+            continue
         squares = ((network(values) - targets) ** 2 * known).sum()
         optimiser.zero_grad(set_to_none=True)
-        (squares / known.sum().clamp(min=1)).backward()
+        # Gradients are averaged over processes: their sum is over the targets of all.
+        (squares * ranks.world_size / ranks.total(known.sum()).clamp(min=1)).backward()
         nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
         optimiser.step()
         schedule.step()
         total, count = total + float(squares.detach()), count + float(known.sum())
+    total, count = ranks.sums(total, count, device=rows.device)
     return math.sqrt(total / max(count, 1.0))
 
 
@@ -261,6 +284,7 @@ def _error(network: nn.Module, rows: _Rows, size: int) -> float:
         for values, targets, known in rows.batches(size, None):
             total += float(((network(values) - targets) ** 2 * known).sum())
             count += float(known.sum())
+    total, count = rows.ranks.sums(total, count, device=rows.device)
     return math.sqrt(total / max(count, 1.0))
 
 

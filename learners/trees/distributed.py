@@ -26,6 +26,7 @@ from learners.trees.boosted import Curve, Fitted, Part, StreamedTrees
 from learners.workers import connected
 
 _WATCH_SECONDS: Final = 0.2
+_GRACE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -152,27 +153,29 @@ def _gather(client: Any, tasks: list[Any], workers: Sequence[str]) -> list[_Foun
     """Results of all workers; where one is lost the others are let go, as they would wait for it."""
     try:
         while True:
-            for task in tasks:
-                if task.status in ("error", "lost", "cancelled"):
-                    raise _why(task)
-            if all(task.status == "finished" for task in tasks):
-                found: list[_Found] = client.gather(tasks)
-                return found
+            failed = [task for task in tasks if task.status in ("error", "lost", "cancelled")]
+            if failed:
+                time.sleep(_GRACE_SECONDS)  # the scheduler may see the loss behind an error later
             if lost := set(workers) - set(client.nthreads()):
                 raise ClusterError(
                     f"worker {', '.join(sorted(lost))} was lost during the fit; run it again"
+                ) from _error(failed)
+            if failed:
+                raise _error(failed) or ClusterError(
+                    "the scheduler has let go of a fit; run it again"
                 )
+            if all(task.status == "finished" for task in tasks):
+                found: list[_Found] = client.gather(tasks)
+                return found
             time.sleep(_WATCH_SECONDS)
     finally:
         client.cancel(tasks, force=True)
 
 
-def _why(task: Any) -> BaseException:
-    """The error that ended a task."""
-    error = task.exception() if task.status == "error" else None
-    if isinstance(error, BaseException):
-        return error
-    return ClusterError(f"a worker was lost during the fit ({task.status}); run it again")
+def _error(failed: Sequence[Any]) -> BaseException | None:
+    """The first error that a task ended in."""
+    errors = [task.exception() for task in failed if task.status == "error"]
+    return errors[0] if errors else None
 
 
 def _fitted(learner: StreamedTrees, found: Sequence[_Found]) -> list[Fitted]:

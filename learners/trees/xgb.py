@@ -7,7 +7,7 @@ features (about 4.6 bytes a value with its working memory), never a float matrix
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -148,6 +148,7 @@ class XGBoost(StreamedTrees):
     def meeting(cls, client: Any, workers: Sequence[str]) -> Iterator[dict[str, Any]]:
         """A tracker of XGBoost's collective, in this process."""
         from distributed.utils import get_ip
+        from xgboost.core import XGBoostError
         from xgboost.tracker import RabitTracker
 
         # The address by which this machine reaches the scheduler: workers reach it by that too.
@@ -159,7 +160,9 @@ class XGBoost(StreamedTrees):
         try:
             yield dict(tracker.worker_args())
         finally:
-            tracker.free()
+            # After a lost worker it complains of that too; the error under way says it better.
+            with suppress(XGBoostError):
+                tracker.free()
 
     @classmethod
     @contextmanager
