@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import os
 import socket
 import subprocess
@@ -14,9 +15,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-from featurestore.build.execute import Backend, DaskWorkers, Threads, workers_of
+from featurestore.build.execute import (
+    NOBODY_SECONDS,
+    Backend,
+    DaskWorkers,
+    Threads,
+    nobody_there,
+    workers_of,
+)
 from featurestore.build.execution import Execution
 from featurestore.build.jobs import Job, check_worker, cores, own_version
+from featurestore.build.keeper import kept_alive, start_missing
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import ClusterError, InputError, MissingDependencyError, unknown_name
 
@@ -34,7 +43,6 @@ CLUSTERS: Final = {
 }
 """Cluster by name: the class that starts it."""
 
-_WAIT_SECONDS: Final = 60.0
 _THREADS: Final = 2
 """Of a local worker: one has the model, the other cuts windows or writes."""
 _GPU_THREADS: Final = 3
@@ -176,7 +184,10 @@ def local_cluster(workers: int, device: str | None, options: Mapping[str, Any]) 
         "cls": Scheduler,
         "options": {"port": 0, "host": "127.0.0.1", "dashboard": bool(dashboard()), "dashboard_address": dashboard()},
     }  # fmt: skip
-    return SpecCluster(workers=spec, scheduler=scheduler, silence_logs="CRITICAL", name="build")
+    cluster = SpecCluster(scheduler=scheduler, silence_logs="CRITICAL", name="build")
+    cluster.worker_spec.update(spec)  # only now: a worker that dies at once must not end the build
+    cluster.sync(start_missing, cluster, set())
+    return cluster
 
 
 def worker_count(execution: Execution) -> int:
@@ -233,6 +244,7 @@ def _on_dask(execution: Execution, work: WorkArea, say: Say) -> Iterator[DaskWor
                     count = worker_count(execution)
                     options = dict(execution.options)
                     cluster = stack.enter_context(local_cluster(count, execution.device, options))
+                    stack.enter_context(kept_alive(cluster))
             client = stack.enter_context(Client(cluster))
         if importlib.util.find_spec("bokeh") and (link := client.dashboard_link):
             say(f"dashboard: {link}")
@@ -244,6 +256,7 @@ def _on_dask(execution: Execution, work: WorkArea, say: Say) -> Iterator[DaskWor
         yield DaskWorkers(
             client, work, execution.device, most=most,
             slots=1 if own else 0, threads=max(1, cores() // count) if own else 1,
+            patience=math.inf if execution.cluster else NOBODY_SECONDS,
         )  # fmt: skip
 
 
@@ -261,11 +274,8 @@ def _wait_for_one(client: Any, execution: Execution, say: Say) -> None:
     began, told = time.monotonic(), False
     while not workers_of(client):
         waited = time.monotonic() - began
-        if execution.scheduler and waited > _WAIT_SECONDS:
-            raise ClusterError(
-                f"--scheduler {execution.scheduler} has had no worker for {waited:.0f} s: start some with "
-                f"'dask worker {execution.scheduler}'"
-            )
+        if not execution.cluster and waited > NOBODY_SECONDS:
+            raise nobody_there()
         if waited > 5 and not told:
             say("waiting for the first worker …")
             told = True
@@ -275,10 +285,10 @@ def _wait_for_one(client: Any, execution: Execution, say: Say) -> None:
 def check_workers(client: Any, work: WorkArea) -> None:
     """Ask every worker that is there whether it has this version and sees the work area.
 
-    Those that come later are asked with their first job.
+    Those that come later are asked with their first job, and so are those that die meanwhile.
     """
     answers = client.run(_answer, str(work.root), own_version(), on_error="return")
-    bad = [str(answer) for answer in answers.values() if answer]
+    bad = [str(a) for a in answers.values() if a and not isinstance(a, OSError)]
     if bad:
         more = f" (and {len(bad) - 1} more workers)" if len(bad) > 1 else ""
         raise ClusterError(bad[0] + more)

@@ -16,6 +16,7 @@ from featurestore.build.finalise import drop_spoilt, recover, seal, swap
 from featurestore.build.funnel import gene_funnel
 from featurestore.build.lock import build_lock
 from featurestore.build.prepare import Prepared, prepare, told
+from featurestore.build.replaced import sweep
 from featurestore.build.request import Request, is_up_to_date, resolve
 from featurestore.build.run import OnTask, Voices, log, run_pending
 from featurestore.build.shard_writer import storage_error
@@ -106,6 +107,8 @@ def build(
     if not work.root.exists():
         request = resolve(config, store, embedders, species)
         if (there := is_up_to_date(request, store)) is not None:
+            work.clear_removed()  # of a build that was killed while it cleaned up
+            sweep(store)
             return _nothing_to_do(there, started)
     check_execution(execution)
     store.parent.mkdir(parents=True, exist_ok=True)

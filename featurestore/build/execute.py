@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import queue
 import sys
 import time
@@ -39,6 +40,8 @@ GPU_SHARE: Final = 0.5
 second cuts windows or writes."""
 LOOK_SECONDS: Final = 2.0
 """How often to ask the scheduler which workers it has."""
+NOBODY_SECONDS: Final = 60.0
+"""How long to wait for workers where none is, before the build ends."""
 
 
 class Backend(Protocol):
@@ -148,6 +151,8 @@ class Threads:
 
 
 def _raised(job: Job, error: BaseException) -> Report:
+    if type(error).__name__ == "KilledWorker":
+        return {"task": job.name, "error": "each worker that ran it died", "lost": True}
     return {"task": job.name, "error": f"{type(error).__name__}: {error}"}
 
 
@@ -169,6 +174,14 @@ def workers_of(client: Any) -> list[dict[str, Any]]:
     return list(asks(**every)["workers"].values())
 
 
+def nobody_there() -> ClusterError:
+    """The error where no worker is left, and none comes."""
+    return ClusterError(
+        f"there has been no Dask worker for {NOBODY_SECONDS:.0f} s. The shards that are done stay: see why "
+        "workers end (memory?) or start some with 'dask worker ADDRESS', then run 'fs build' again."
+    )
+
+
 class DaskWorkers:
     """Workers of a Dask scheduler.
 
@@ -180,25 +193,28 @@ class DaskWorkers:
     slots, threads : int
         Tasks of a worker that may use a model at once (0: the worker decides), and threads of
         each of these models.
+    patience : float
+        Seconds that jobs may wait while there is no worker at all.
     """
 
     def __init__(
         self, client: Any, work: WorkArea, device: str | None, *, most: int = 0, slots: int = 0,
-        threads: int = 1,
+        threads: int = 1, patience: float = math.inf,
     ) -> None:  # fmt: skip
-        from distributed import as_completed
-
         self._client, self._root, self._most = client, str(work.root), most
         self._arguments = (device, slots, threads, own_version())
         self._flying: dict[str, tuple[Job, Any]] = {}
-        self._ended = as_completed([])
+        self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._count, self._looked = 0, -LOOK_SECONDS
+        self._patience, self._seen = patience, time.monotonic()
         self._workers: list[dict[str, Any]] = []
 
     def _look(self) -> list[dict[str, Any]]:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._workers = workers_of(self._client)
             self._looked = time.monotonic()
+            if self._workers:
+                self._seen = self._looked
         return self._workers
 
     def _gpus(self) -> float:
@@ -221,28 +237,42 @@ class DaskWorkers:
             resources={"GPU": GPU_SHARE} if job.costly and self._gpus() else None,
         )  # fmt: skip
         self._flying[future.key] = job, future
-        self._ended.add(future)
+        future.add_done_callback(self._ended.put)
+
+    def _next(self) -> Any:
+        """The next future that ends, while there is anybody to end one."""
+        while True:
+            try:
+                future = self._ended.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                if not self._look() and time.monotonic() - self._seen > self._patience:
+                    raise nobody_there() from None
+                continue
+            if future.status not in {"lost", "pending"}:
+                return future
+            future.add_done_callback(
+                self._ended.put
+            )  # its worker died with the report; it runs again
 
     def landed(self) -> tuple[Job, Report]:
         """As :class:`Backend`."""
-        future = next(self._ended)
+        from distributed import CancelledError, KilledWorker
+
+        future = self._next()
         job, _ = self._flying.pop(future.key)
-        if future.status == "finished":
-            report = future.result()
-            future.release()
-            return job, report
-        if future.status in {"cancelled", "lost"}:
+        try:
+            if future.status == "error":
+                return job, _raised(job, future.exception())
+            return job, future.result()
+        except KilledWorker as error:  # while its report was fetched
+            return job, _raised(job, error)
+        except CancelledError as error:
             raise ClusterError(
                 "the Dask scheduler was lost. The shards that are done stay: start a scheduler, then run "
                 "'fs build' again."
-            )
-        error = future.exception()
-        future.release()
-        if type(error).__name__ == "KilledWorker":
-            return job, {
-                "task": job.name, "error": "each worker that ran it died", "lost": True,
-            }  # fmt: skip
-        return job, _raised(job, error)
+            ) from error
+        finally:
+            future.release()
 
     def close(self, *, hurry: bool) -> None:
         """As :class:`Backend`."""
