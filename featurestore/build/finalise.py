@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -124,6 +125,7 @@ def swap(work: WorkArea, store: Path, digest: str) -> None:
     """
     built = work.store
     forget()  # or this process would seem to be reading the store that goes
+    gc.collect()
     sync_tree(built)
     commit_file(work.sealed, [digest.encode()])
     if not store.exists():

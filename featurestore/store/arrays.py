@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -29,6 +29,10 @@ _MOST_EXPANSION: Final = 65_536
 """Bytes that one stored byte may decompress to: zstd of nothing but one letter gives some 30,000."""
 _ALWAYS_FINE: Final = 64 * 2**20
 """Bytes that are taken without looking at what they come from."""
+
+
+def _chunk_key(path: str, dimensions: int, shard: int) -> str:
+    return "/".join([path, "c", str(shard), *["0"] * (dimensions - 1)])
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,7 @@ class StoredArray:
 
     def key(self, shard: int) -> str:
         """Key of the file of one shard or chunk along the first axis."""
-        index = (shard, *(0,) * (len(self.shape) - 1))
-        return "/".join([self.path, "c", *map(str, index)])
+        return _chunk_key(self.path, len(self.shape), shard)
 
     def place(self, shard: int) -> str:
         """Where the file of one shard or chunk along the first axis lies, for messages."""
@@ -122,7 +125,8 @@ class StoredArray:
         return RegularRows(
             self.files,
             self.path,
-            self.key,
+            # No method of this object: a cycle would keep the store open until it is collected.
+            partial(_chunk_key, self.path, len(self.shape)),
             self._layout[0],
             self.manifest.files,
             self.verify,
