@@ -7,6 +7,7 @@ them out is read straight from its files; any other (compressed, foreign) throug
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -122,15 +123,21 @@ class StoredArray:
 
     @cached_property
     def _rows(self) -> RegularRows:
+        # No strong reference to this object: a cycle would keep the store open until it is collected.
+        elsewhere = weakref.WeakMethod(self._elsewhere)
+
+        def read_elsewhere(rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+            if (method := elsewhere()) is not None:
+                method(rows, out)
+
         return RegularRows(
             self.files,
             self.path,
-            # No method of this object: a cycle would keep the store open until it is collected.
             partial(_chunk_key, self.path, len(self.shape)),
             self._layout[0],
             self.manifest.files,
             self.verify,
-            self._elsewhere,
+            read_elsewhere,
         )
 
     def read(self) -> NDArray[Any]:
