@@ -11,8 +11,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.build.reuse import DIGEST_BYTES, as_keys, input_digests
+from featurestore.build.reuse import input_digests
+from featurestore.build.scratch import Lend
 from featurestore.build.slots import check_going_on, model_turn
+from featurestore.build.window_kernels import DIGEST_BYTES
 from featurestore.build.window_source import WindowSource
 from featurestore.embedders.base import Embedder
 from featurestore.errors import MeristemError
@@ -28,8 +30,10 @@ Keep = Callable[[NDArray[np.uint8], dict[str, NDArray[Any]]], None]
 
 KEEP_SECONDS = 60.0
 """A kill loses at most about this much of the work on a shard."""
-SoFar = Callable[[int, dict[str, list[NDArray[Any]]]], None]
-"""Takes the number of inputs embedded so far, and their vectors."""
+Parts = dict[str, list[NDArray[Any]]]
+"""By output, vectors batch by batch as a model gave them."""
+SoFar = Callable[[int, Parts], None]
+"""Takes the number of inputs embedded so far, and their vectors; may take these away."""
 
 
 @dataclass
@@ -49,9 +53,7 @@ class EmbeddedRange:
     failures: list[str] = field(default_factory=list)
 
 
-def run_model(
-    embedder: Embedder, inputs: NDArray[np.uint8], sofar: SoFar | None = None
-) -> dict[str, list[NDArray[Any]]]:
+def run_model(embedder: Embedder, inputs: NDArray[np.uint8], sofar: SoFar | None = None) -> Parts:
     """Embed inputs of shape (n, input_bp) in batches of fixed size, the last one padded with N.
 
     A fixed shape keeps a row's value free of its neighbours. An embedder that says ``pads_itself``
@@ -64,7 +66,7 @@ def run_model(
     """
     size, shapes = embedder.spec.batch, embedder.spec.shapes()
     pads = embedder.spec.costly and not getattr(embedder, "pads_itself", False)
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in shapes}
+    parts: Parts = {name: [] for name in shapes}
     with model_turn() if embedder.spec.costly else nullcontext():
         for start in range(0, len(inputs), size):
             batch = inputs[start : start + size]
@@ -86,7 +88,7 @@ def run_model(
     return parts
 
 
-def joined(embedder: Embedder, parts: dict[str, list[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def joined(embedder: Embedder, parts: Parts) -> dict[str, NDArray[Any]]:
     """Batches of :func:`run_model` as one array by output, float16; overflow becomes infinity."""
     out: dict[str, NDArray[Any]] = {}
     for name, shape in embedder.spec.shapes().items():
@@ -112,45 +114,54 @@ def embed_range(
     last: int,
     known: Lookup | None = None,
     keep: Keep | None = None,
+    lend: Lend = np.empty,
 ) -> EmbeddedRange:
     """Embed genes ``first`` … ``last`` − 1.
 
     A bin without a countable base gives zeros; one whose vector is not finite in float16 makes
     its region's status ``failed``, with NaN in all its bins. ``keep`` is handed what has been
-    computed so far, every :data:`KEEP_SECONDS`.
+    computed so far, every :data:`KEEP_SECONDS`. ``lend`` makes the big arrays.
     """
-    codes = source.bin_inputs(first, last, embedder.spec.input_bp)
+    codes = source.bin_inputs(first, last, embedder.spec.input_bp, lend)
     lengths = np.asarray(source.region_length[first:last])
     valid = bin_validity(lengths, source.regions, source.bin_bp)
-    countable = valid & (codes.min(axis=-1, initial=N) < 4)
+    countable = valid & (codes.min(axis=-1, initial=N) < N)
     digest = input_digests(codes, valid)
     flat, at = codes.reshape(-1, codes.shape[-1]), np.flatnonzero(countable)
-    everywhere = len(at) == countable.size
-    vectors, computed, reused = embed_distinct(
-        embedder,
-        lambda wanted: flat if everywhere and len(wanted) == len(flat) else flat[at[wanted]],
-        digest.reshape(-1, DIGEST_BYTES)[at],
-        known,
-        keep,
-    )
+    filled = {
+        name: lend((countable.size, *shape), STORED)
+        for name, shape in embedder.spec.shapes().items()
+    }
+    if len(at) < countable.size:
+        for values in filled.values():
+            values[~countable.ravel()] = 0
+    computed, reused, bad = embed_distinct(
+        embedder, lambda wanted: rows_at(flat, at[wanted], lend), digest.reshape(-1, DIGEST_BYTES)[at],
+        filled, at, known, keep,
+    )  # fmt: skip
     status = np.full(lengths.shape, Status.OK, np.uint8)
     status[~countable.any(axis=-1)] = Status.NO_SEQUENCE
     status[lengths == 0] = Status.ABSENT
     result = EmbeddedRange({}, status, digest, valid, computed, reused)
-    _check_finite(vectors, countable, status, first, result.failures)
-    for name, shape in embedder.spec.shapes().items():
-        full = vectors.pop(name)  # where every bin is countable, this is the array already
-        if not everywhere:
-            packed, full = full, np.zeros((countable.size, *shape), STORED)
-            full[at] = packed
-        full = result.outputs[name] = full.reshape(*valid.shape, *shape)
-        if (bad := status != Status.OK).any():
-            full[bad] = np.nan
+    _tell_failures(bad, np.argwhere(countable), status, first, result.failures)
+    for name, values in filled.items():
+        full = values.reshape(*valid.shape, *values.shape[1:])
+        if (without := status != Status.OK).any():
+            full[without] = np.nan
+        result.outputs[name] = full
     return (
         _over_regions(result, lengths, source.bin_bp)
         if embedder.spec.context == "region"
         else result
     )
+
+
+def rows_at(rows: NDArray[Any], at: NDArray[np.int64], lend: Lend) -> NDArray[Any]:
+    """Rows at increasing positions; not copied where they follow each other."""
+    if len(at) and at[-1] - at[0] + 1 == len(at):
+        return rows[at[0] : at[-1] + 1]
+    out = lend((len(at), *rows.shape[1:]), rows.dtype)
+    return np.take(rows, at, axis=0, out=out, mode="clip") if len(at) else out
 
 
 def _over_regions(result: EmbeddedRange, lengths: NDArray[Any], bin_bp: int) -> EmbeddedRange:
@@ -173,47 +184,103 @@ def embed_distinct(
     embedder: Embedder,
     codes: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     digest: NDArray[np.uint8],
-    known: Lookup | None,
+    out: Mapping[str, NDArray[Any]],
+    at: NDArray[np.int64],
+    known: Lookup | None = None,
     keep: Keep | None = None,
-) -> tuple[dict[str, NDArray[Any]], int, int]:
-    """Vectors of inputs, in order; each distinct one looked up or computed once.
+) -> tuple[int, int, dict[str, NDArray[np.bool_]]]:
+    """Write the vectors of inputs, each distinct one looked up or computed once.
 
     Parameters
     ----------
-    codes : called with positions (k,) among the inputs
+    codes : called with increasing positions (k,) among the inputs
         Gives their codes, shape (k, input_bp).
     digest : uint8 array, shape (n, 16)
+    out : by output, float16 array, shape (m, …)
+    at : int64 array, shape (n,), increasing
+        Row of ``out`` for each input; other rows are left alone.
     keep : called with digests and vectors of what was computed since it was last called
 
     Returns
     -------
-    vectors by output, shape (n, …) float16; inputs computed; inputs reused
+    inputs computed; inputs reused; by output which inputs have a value that float16 cannot hold,
+    bool (n,)
     """
+    filling = _Filling(out, at)
     representative, inverse = first_occurrences(digest)
-    have = np.zeros(len(representative), bool)
-    found: dict[str, NDArray[Any]] = {}
+    wanted = representative
     if known is not None and len(representative):
         have, found = known(digest[representative].reshape(-1, DIGEST_BYTES))
-    wanted = representative if not have.any() else representative[~have]
-    kept, last = 0, time.monotonic()
+        if have.any():
+            filling.put(representative[have], found)
+            wanted = representative[~have]
+    last = time.monotonic()
 
-    def sofar(stop: int, parts: dict[str, list[NDArray[Any]]]) -> None:
-        nonlocal kept, last
-        if keep is None or stop >= len(wanted) or time.monotonic() - last <= KEEP_SECONDS:
+    def sofar(count: int, parts: Parts) -> None:
+        nonlocal last
+        if keep is None or count >= len(wanted) or time.monotonic() - last <= KEEP_SECONDS:
             return
-        fresh = {n: v[kept:stop] for n, v in joined(embedder, parts).items()}
-        keep(digest[wanted[kept:stop]], fresh)
-        kept, last = stop, time.monotonic()
+        fresh = wanted[filling.batches(wanted, parts)]
+        keep(digest[fresh], {name: values[at[fresh]] for name, values in out.items()})
+        last = time.monotonic()
 
-    inputs = codes(wanted) if len(wanted) else np.zeros((0, 0), np.uint8)
-    vectors = joined(embedder, run_model(embedder, inputs, sofar if keep else None))
-    if have.any():
-        for name, fresh in vectors.items():
-            vectors[name] = np.empty((len(have), *fresh.shape[1:]), STORED)
-            vectors[name][have], vectors[name][~have] = found[name], fresh
+    if len(wanted):
+        filling.batches(wanted, run_model(embedder, codes(wanted), sofar if keep else None))
     if inverse is not None:
-        vectors = {name: values[inverse] for name, values in vectors.items()}
-    return vectors, len(wanted), len(digest) - len(wanted)
+        filling.repeat(representative[inverse])
+    return len(wanted), len(digest) - len(wanted), filling.bad
+
+
+class _Filling:
+    """Vectors on their way into the arrays of a shard.
+
+    Parameters
+    ----------
+    out : by output, float16 array, shape (m, …)
+    at : int64 array, shape (n,)
+        Row of each input.
+    """
+
+    def __init__(self, out: Mapping[str, NDArray[Any]], at: NDArray[np.int64]) -> None:
+        self._out, self._at, self._done = out, at, 0
+        self.bad = {name: np.zeros(len(at), bool) for name in out}
+
+    def batches(self, wanted: NDArray[np.int64], parts: Parts) -> slice:
+        """Write what the model gave for the next of the wanted inputs; says which these were."""
+        began = self._done
+        for values in zip(*parts.values(), strict=True):
+            stop = self._done + len(values[0])
+            self.put(wanted[self._done : stop], dict(zip(parts, values, strict=True)))
+            self._done = stop
+        for pieces in parts.values():
+            pieces.clear()
+        return slice(began, self._done)
+
+    def put(self, inputs: NDArray[np.int64], vectors: Mapping[str, NDArray[Any]]) -> None:
+        """Write vectors of some inputs; what float16 cannot hold becomes infinity, and is noted."""
+        if not len(inputs):
+            return
+        rows = self._at[inputs]
+        following = rows[-1] - rows[0] + 1 == len(rows)
+        for name, values in vectors.items():
+            with np.errstate(over="ignore"):
+                if following:
+                    written = self._out[name][rows[0] : rows[-1] + 1]
+                    written[...] = values
+                else:
+                    written = values.astype(STORED, copy=False)
+                    self._out[name][rows] = written
+            self.bad[name][inputs] = _not_finite(written)
+
+    def repeat(self, first: NDArray[np.int64]) -> None:
+        """Give inputs that occurred before, as ``first`` (n,) says, the vectors of these."""
+        again = np.flatnonzero(first != np.arange(len(first)))
+        for start in range(0, len(again), _LOOK_ROWS):
+            some = again[start : start + _LOOK_ROWS]
+            for values in self._out.values():
+                values[self._at[some]] = values[self._at[first[some]]]
+        for bad in self.bad.values():
+            bad[:] = bad[first]
 
 
 def first_occurrences(
@@ -225,18 +292,25 @@ def first_occurrences(
     -------
     positions, int64 (m,); number of its digest by input, int64 (n,), None where all are distinct
     """
-    count = len(digest)
-    # Half the digest mostly tells all apart, and numbers are sorted far faster than bytes.
-    half = np.ascontiguousarray(digest).view(np.uint64)[:, 0]
-    if len(np.unique(half)) == count:
-        return np.arange(count), None
-    _, first, inverse = np.unique(as_keys(digest), return_index=True, return_inverse=True)
-    if len(first) == count:
-        return np.arange(count), None
-    order = np.argsort(first)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return first[order].astype(np.int64), rank[inverse]
+    pairs = np.ascontiguousarray(digest).reshape(-1, DIGEST_BYTES).view(np.uint64)
+    # Half a digest mostly tells all apart, and numbers are sorted far faster than bytes.
+    ordered = np.sort(pairs[:, 0])
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(pairs)), None
+    order = np.argsort(pairs[:, 0], kind="stable")
+    changes = pairs[order[1:]] != pairs[order[:-1]]
+    if (changes[:, 1] & ~changes[:, 0]).any():  # two digests that share a half
+        order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+        changes = pairs[order[1:]] != pairs[order[:-1]]
+    new = np.concatenate([[True], changes.any(axis=1)])
+    first = order[new]  # the sort is stable: of equal digests the first comes first
+    if len(first) == len(pairs):
+        return np.arange(len(pairs)), None
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    inverse = np.empty(len(pairs), np.int64)
+    inverse[order] = rank[np.cumsum(new) - 1]
+    return np.sort(first), inverse
 
 
 _EXPONENT: Final = np.uint16(0x7C00)
@@ -255,20 +329,21 @@ def _not_finite(values: NDArray[Any]) -> NDArray[np.bool_]:
     return bad
 
 
-def _check_finite(
-    vectors: Mapping[str, NDArray[Any]],
-    countable: NDArray[np.bool_],
+def _tell_failures(
+    bad: Mapping[str, NDArray[np.bool_]],
+    place: NDArray[np.int64],
     status: NDArray[np.uint8],
     first: int,
     failures: list[str],
 ) -> None:
-    """Mark regions with a vector that float16 cannot hold, and say which."""
-    for name, values in vectors.items():
-        bad = _not_finite(values)
-        if not bad.any():
-            continue
-        gene, region, _ = np.nonzero(countable)
-        for g, r in sorted(set(zip(gene[bad].tolist(), region[bad].tolist(), strict=True))):
+    """Mark regions with a vector that float16 cannot hold, and say which.
+
+    Parameters
+    ----------
+    place : int64 array, shape (n, 3): gene, region, bin of each input
+    """
+    for name, which in bad.items():
+        for g, r in sorted({(int(g), int(r)) for g, r, _ in place[which]}):
             status[g, r] = Status.FAILED
             failures.append(
                 f"gene {first + g}, region {r}: {name} is not finite in float16 (overflow past 65,504 or NaN)"

@@ -28,6 +28,7 @@ from featurestore.build.jobs import (
     in_order,
     own_version,
 )
+from featurestore.build.scratch import forget
 from featurestore.build.slots import go_on, stop
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import ClusterError, StorageError
@@ -123,6 +124,10 @@ class Threads:
         sys.setswitchinterval(min(self._interval, SWITCH_SECONDS))
         go_on()
 
+    def in_flight(self, costly: int) -> None:
+        """Let no more jobs with a model be in flight; 1 writes each shard before the next is begun."""
+        self._limit[True] = costly
+
     def limit(self, costly: bool) -> int:
         """As :class:`Backend`."""
         return self._limit[costly]
@@ -147,6 +152,7 @@ class Threads:
             stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
         go_on()
+        forget()
         sys.setswitchinterval(self._interval)
 
 

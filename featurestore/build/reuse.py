@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-DIGEST_BYTES: Final = 16
+from featurestore.build.window_kernels import DIGEST_BYTES, kernels
 
 
 def input_digests(codes: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -31,6 +30,9 @@ def input_digests(codes: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> NDArra
     """
     out = np.zeros((*wanted.shape, DIGEST_BYTES), np.uint8)
     flat, target = codes.reshape(-1, codes.shape[-1]), out.reshape(-1, DIGEST_BYTES)
+    if (compiled := kernels(codes.nbytes)) is not None:
+        compiled.digests(flat, wanted.ravel(), target)
+        return out
     for i in np.flatnonzero(wanted.ravel()).tolist():
         value = hashlib.blake2b(flat[i].tobytes(), digest_size=DIGEST_BYTES).digest()
         target[i] = np.frombuffer(value, np.uint8)

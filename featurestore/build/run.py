@@ -120,10 +120,13 @@ def _examine(
 
 def _told(failed: Sequence[Report], total: int, examined: Sequence[Report]) -> str:
     lines = [f"{len(failed)} of {total} shards failed; the others are done and stay."]
-    found = {r["task"].removeprefix("examine/"): r.get("culprits", []) for r in examined}
+    found = {r["task"].removeprefix("examine/"): r.get("culprits") for r in examined}
     for report in failed[:EXAMINED]:
-        culprits = found.get(report["task"], [])
-        lines.append(f"{report['task']}: {'; '.join(culprits) or report['error']}")
+        culprits = found.get(report["task"])
+        why = "; ".join(culprits) if culprits else report["error"]
+        if culprits == []:
+            why += " (each of its windows was embedded when tried alone)"
+        lines.append(f"{report['task']}: {why}")
     if len(failed) > EXAMINED:
         lines.append(f"… and {len(failed) - EXAMINED} more, see the log beside the store.")
     lines.append("Mend the cause and run 'fs build' again: it computes these and no other.")

@@ -20,6 +20,7 @@ from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.mapped import mapped
 from featurestore.build.packages import package_versions
 from featurestore.build.pool import Pool, either
+from featurestore.build.scratch import Lend, lending
 from featurestore.build.shard_writer import ShardWriter, commit_turn
 from featurestore.build.shared import known_vectors
 from featurestore.build.slots import StoppedError
@@ -38,7 +39,7 @@ from featurestore.store.shard import crc32c
 from featurestore.store.templates import ZSTD_LEVEL
 
 Stamp = tuple[int, int, int]
-Kind = Callable[[WorkArea, Task, GroupPlan, str | None], tuple[ShardWriter, dict[str, Any]]]
+Kind = Callable[[WorkArea, Task, GroupPlan, str | None, Lend], tuple[ShardWriter, dict[str, Any]]]
 
 
 @lru_cache(maxsize=4)
@@ -118,16 +119,17 @@ def run_task(
         return {"task": task.path, "seconds": 0.0, "again": True, **marker.facts}
     if group_plan.embeds:
         loaded_embedder(group_plan, device)  # first: it may be what loads torch
-    with limited_threads(threads) if group_plan.embeds else nullcontext():
-        writer, facts = _KINDS[group_plan.kind](work, task, group_plan, device)
-    if group_plan.embeds:
-        facts["packages"] = _packages()
-    with commit_turn(work, task):
-        if (marker := work.read_marker(task, key)) is not None:
-            return {"task": task.path, "seconds": 0.0, "again": True, **marker.facts}
-        if _stamp(work) != stamp:
-            raise StoppedError(f"{task.path}: another build has planned this store anew")
-        work.write_marker(task, key, writer.write(), facts)
+    with lending() as lend:
+        with limited_threads(threads) if group_plan.embeds else nullcontext():
+            writer, facts = _KINDS[group_plan.kind](work, task, group_plan, device, lend)
+        if group_plan.embeds:
+            facts["packages"] = _packages()
+        with commit_turn(work, task):
+            if (marker := work.read_marker(task, key)) is not None:
+                return {"task": task.path, "seconds": 0.0, "again": True, **marker.facts}
+            if _stamp(work) != stamp:
+                raise StoppedError(f"{task.path}: another build has planned this store anew")
+            work.write_marker(task, key, writer.write(), facts)
     Pool(work.partial(task, key)).remove()
     return {"task": task.path, "seconds": time.perf_counter() - started, "again": False, **facts}
 
@@ -155,7 +157,7 @@ def limited_threads(count: int) -> Iterator[None]:
 
 
 def _genome(
-    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None, _lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
     code = mapped(work.inputs(task.species) / "code.npy")
     codec = numcodecs.Zstd(level=ZSTD_LEVEL)
@@ -170,7 +172,7 @@ def _genome(
 
 
 def _sequence(
-    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None, _lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
     source = window_source(work, task.species)
     first, last = group.span(task.shard)
@@ -191,7 +193,7 @@ def _sequence(
 
 
 def _expression(
-    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None, _lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
     value = mapped(work.inputs(task.species) / "expression.npy")
     first, last = group.span(task.shard)
@@ -211,12 +213,12 @@ def _earlier_work(
 
 
 def _embed(
-    work: WorkArea, task: Task, group: GroupPlan, device: str | None
+    work: WorkArea, task: Task, group: GroupPlan, device: str | None, lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
     source = window_source(work, task.species)
     embedder = loaded_embedder(group, device)
     known, keep = _earlier_work(work, task, group)
-    result = embed_range(embedder, source, *group.span(task.shard), known, keep)
+    result = embed_range(embedder, source, *group.span(task.shard), known, keep, lend)
     writer = ShardWriter(work, task, group.shard_rows)
     for name, values in result.outputs.items():
         writer.rows(name, values)
@@ -231,14 +233,14 @@ def _embed(
 
 
 def _variant_sequence(
-    work: WorkArea, task: Task, group: GroupPlan, _device: str | None
+    work: WorkArea, task: Task, group: GroupPlan, _device: str | None, _lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
     source = haplotype_source(work, window_source(work, task.species), task.species, group)
     return variant_sequence(work, task, group, source)
 
 
 def _variant_embed(
-    work: WorkArea, task: Task, group: GroupPlan, device: str | None
+    work: WorkArea, task: Task, group: GroupPlan, device: str | None, lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
     source = haplotype_source(work, window_source(work, task.species), task.species, group)
     embedder = loaded_embedder(group, device)

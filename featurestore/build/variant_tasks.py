@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,13 +67,13 @@ def variant_embedding(
             ]
         )
 
-    vectors, computed, reused = embed_distinct(embedder, codes, digest[at], known, keep)
+    shapes = embedder.spec.shapes()
+    filled = {name: np.zeros((len(place), *shape), STORED) for name, shape in shapes.items()}
+    computed, reused, bad = embed_distinct(embedder, codes, digest[at], filled, at, known, keep)
     status = np.where(countable, Status.OK, Status.NO_SEQUENCE).astype(np.uint8)
-    failures = _failed(vectors, at, status, first)
+    failures = _failed(bad, at, status, first)
     writer = ShardWriter(work, task, group.shard_rows)
-    for name, shape in embedder.spec.shapes().items():
-        full = np.zeros((len(place), *shape), STORED)
-        full[at] = vectors[name]
+    for name, full in filled.items():
         full[status == Status.FAILED] = np.nan
         writer.packed(name, full, np.float16(np.nan))
     _places(writer, place, PLACE)
@@ -82,13 +83,15 @@ def variant_embedding(
 
 
 def _failed(
-    vectors: dict[str, NDArray[Any]], at: NDArray[np.int64], status: NDArray[np.uint8], first: int
+    bad: Mapping[str, NDArray[np.bool_]],
+    at: NDArray[np.int64],
+    status: NDArray[np.uint8],
+    first: int,
 ) -> list[str]:
     """Mark rows with a vector that float16 cannot hold, and say which."""
     told = []
-    for name, values in vectors.items():
-        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1) if len(values) else []
-        for row in at[bad].tolist() if len(values) else []:
+    for name, which in bad.items():
+        for row in at[which].tolist():
             status[row] = Status.FAILED
             told.append(
                 f"row {first + row}: {name} is not finite in float16 (overflow past 65,504 or NaN)"

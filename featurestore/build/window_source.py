@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.build.mapped import mapped
+from featurestore.build.scratch import Lend
+from featurestore.build.window_kernels import Spans, kernels
 from featurestore.inputs.model import Region, SpeciesData
 from featurestore.sequence.iupac import N
 from featurestore.sequence.windows import bin_count, cut_window, window_span
@@ -141,15 +143,50 @@ class WindowSource:
                 codes[i, j, :length], padded[i, j] = self._window(gene, j, 0, length)
         return codes, padded
 
-    def bin_inputs(self, first: int, last: int, input_bp: int | None) -> NDArray[np.uint8]:
+    def _bases(self) -> NDArray[np.uint8]:
+        """All bases as one array."""
+        return self._array["code" if self.from_genome else "region_code"].reshape(-1)
+
+    def _spans(self, first: int, last: int, width: int, *, whole: bool) -> Spans:
+        """Where the inputs of all bins lie in :meth:`_bases`; ``whole``: bins without context.
+
+        Position p of the region of a gene on the − strand is the base at anchor + upstream − 1 − p.
+        """
+        regions, bins = len(self.regions), np.arange(self.bins, dtype=np.int64)
+        shape = (last - first, regions, self.bins)
+        length = np.asarray(self.region_length[first:last], np.int64)[..., None]
+        limit = np.clip(length - bins * self.bin_bp, 0, width) if whole else np.int64(width)
+        offset = bins * self.bin_bp - (0 if whole else (width - self.bin_bp) // 2)
+        if self.from_genome:
+            strand = self._array["strand"][first:last, None, None]
+            anchor = self._array["anchor"][first:last, :, None]
+            upstream = np.array([r.upstream for r in self.regions], np.int64)[:, None]
+            low = np.where(strand >= 0, anchor - upstream + offset, anchor + upstream - offset - width)  # fmt: skip
+            start = self._array["contig_start"][first:last, None, None]
+            contig = self._array["contig_length"][first:last, None, None]
+        else:
+            strand, low, contig = np.ones(1, np.int8), offset, length
+            cell = np.arange(first * regions, last * regions, dtype=np.int64)
+            start = cell.reshape(-1, regions, 1) * self._array["region_code"].shape[2]
+        return Spans(
+            *(np.broadcast_to(a, shape).reshape(-1) for a in (start, contig, low, strand, limit))
+        )
+
+    def bin_inputs(
+        self, first: int, last: int, input_bp: int | None, lend: Lend = np.empty
+    ) -> NDArray[np.uint8]:
         """Model input of every bin, shape (gene, region, bin, input_bp).
 
         With ``input_bp`` None an input is the bin's own bases, N beyond the region's end; else a
         window of that length centred on the bin, with the genome's bases as context (N where
-        there are none).
+        there are none). ``lend`` makes the array.
         """
         width = self.bin_bp if input_bp is None else input_bp
-        out = np.empty((last - first, len(self.regions), self.bins, width), np.uint8)
+        out = lend((last - first, len(self.regions), self.bins, width), np.dtype(np.uint8))
+        if (compiled := kernels(out.nbytes)) is not None:
+            spans = self._spans(first, last, width, whole=input_bp is None)
+            compiled.windows(self._bases(), spans, out.reshape(-1, width))
+            return out
         for i, gene in enumerate(range(first, last)):
             for j in range(len(self.regions)):
                 out[i, j] = self.gene_inputs(gene, j, input_bp)
