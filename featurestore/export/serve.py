@@ -213,8 +213,7 @@ class StoreHandler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes */{file.size}")
             self.end_headers()
             return
-        start, stop = span
-        partial = wanted is not None and _RANGE.fullmatch(wanted) is not None
+        start, stop, partial = span
         self._begin(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK, stop - start)
         if partial:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{file.size}")
@@ -262,21 +261,19 @@ class StoreHandler(BaseHTTPRequestHandler):
             sys.stderr.write(for_terminal(f"{self.address_string()} {format % args}") + "\n")
 
 
-def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Half-open span of a ``Range`` header; the whole file where there is none or one not understood.
+def parse_range(header: str | None, size: int) -> tuple[int, int, bool] | None:
+    """Half-open span of a ``Range`` header, and whether it is a part: a header not understood asks for all.
 
     Returns
     -------
-    (start, stop), or None if nothing of the file lies in the range (416)
+    (start, stop, is a part), or None if nothing of the file lies in the range (416)
     """
     found = _RANGE.fullmatch(header or "")
     if found is None or found[0] == "bytes=-":
-        return 0, size
+        return 0, size, False
     first, last = found[1], found[2]
-    if not first:
-        start, stop = max(size - int(last), 0), size
-    else:
-        start, stop = int(first), min(int(last) + 1, size) if last else size
-        if last and int(last) < int(first):
-            return 0, size
-    return (start, stop) if start < stop else None
+    if first and last and int(last) < int(first):
+        return 0, size, False
+    start = int(first) if first else max(size - int(last), 0)
+    stop = min(int(last) + 1, size) if first and last else size
+    return (start, stop, True) if start < stop else None
