@@ -188,7 +188,7 @@ def parse(name: str) -> tuple[Recipe, int]:
     """
     if name in _PLAIN:
         return _PLAIN[name], 0
-    match = re.fullmatch(r"(families|random)-(\d+)fold", name)
+    match = re.fullmatch(r"(families|random)-([0-9]{1,6})fold", name)
     if match is None:
         raise InputError(
             f"unknown split {name!r}.{did_you_mean(name, KNOWN)} Known: {', '.join(KNOWN)}."

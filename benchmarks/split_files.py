@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,14 @@ def _read_table(path: Path) -> pd.DataFrame:
     problems.raise_if_any()
     separator = "," if ".csv" in path.suffixes else "\t"
     try:
-        table = pd.read_csv(
-            io.BytesIO(raw or b""), sep=separator, dtype=str, keep_default_na=False, comment="#",
-            index_col=False,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+            table = pd.read_csv(
+                io.BytesIO(raw or b""), sep=separator, dtype=str, keep_default_na=False,
+                comment="#", index_col=False,
+            )  # fmt: skip
         return table.fillna("")
-    except (ValueError, OverflowError, OSError) as error:
+    except (ValueError, OverflowError, OSError, pd.errors.ParserWarning) as error:
         raise InputError(f"{path}: not a readable table ({error})") from error
 
 

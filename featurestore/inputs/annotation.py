@@ -20,7 +20,7 @@ from featurestore.inputs.annotation_lines import RawAnnotation, RawFeature, read
 from featurestore.inputs.findings import Findings
 from featurestore.inputs.ids import clean, strip_ncbi
 from featurestore.inputs.model import SkippedGene
-from featurestore.inputs.problems import Problems, examples, few, shown
+from featurestore.inputs.problems import Problems, examples, few, printable, shown
 
 _CODING: Final = frozenset({"protein_coding", "protein-coding", "protein_coding_gene", "mRNA"})
 # TAIR10 gives the biotype in Note, where other sources have free text.
@@ -162,7 +162,7 @@ class _Builder:
         return genes
 
     def _skip(self, gene: str, reason: str) -> None:
-        self.skipped.append(SkippedGene(gene, "annotated", reason))
+        self.skipped.append(SkippedGene(printable(gene), "annotated", printable(reason)))
 
     def _transcripts_by_gene(self) -> dict[str, list[str]]:
         """Ids of the transcripts of each gene; genes that have no line of their own are made."""
@@ -177,6 +177,11 @@ class _Builder:
                 self._skip(clean(name), f"is a {transcript.kind} without a gene")
                 continue
             if parent not in raw.genes:
+                if not parent.isprintable():
+                    mend = "take control characters and unusual blanks out of the id"
+                    what = "a gene id that cannot be printed"
+                    self.findings.add(what, mend, transcript.line, parent)
+                    continue
                 raw.genes[parent] = RawFeature(
                     transcript.contig, transcript.start, transcript.end, transcript.strand,
                     transcript.line, "gene", dict(transcript.attributes), from_parts=True,

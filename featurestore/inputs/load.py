@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from featurestore.inputs.samples import join_samples
 from featurestore.inputs.sequences import Given, Sequences, read_sequences
 from featurestore.inputs.tables import read_table
 from featurestore.inputs.variants import MOST_RECORDS, check_variants
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def load_dataset(source: DatasetConfig | Path | str) -> list[SpeciesData]:
@@ -343,10 +346,12 @@ def _median_tpm(genes: _Genes, path: Path, problems: Problems) -> Expression:
         if not text:
             continue
         try:
-            value[i, 0] = float(text)
+            number = float(text)
         except ValueError:
-            value[i, 0] = -1
-        if not value[i, 0] >= 0 or np.isinf(value[i, 0]):
+            number = -1.0
+        if 0 <= number <= _LARGEST:
+            value[i, 0] = number
+        else:
             mend = "write a TPM of 0 or more, or leave the cell empty"
             what = f"{text!r} in column 'median_TPM'"
             findings.add("a cell that is no TPM", mend, line, what)

@@ -58,7 +58,9 @@ def _apply(data: bytes, change: Change, pieces: Sequence[bytes]) -> bytes:
     if change.kind == 2:
         return data[:at] + data[end:]
     if change.kind == 3:  # bits of one byte
-        return data[:at] + bytes(b ^ (change.piece or 1) for b in data[at : at + 1]) + data[at + 1 :]
+        return (
+            data[:at] + bytes(b ^ (change.piece or 1) for b in data[at : at + 1]) + data[at + 1 :]
+        )
     if change.kind == 4:
         return data[:at] + data[at:end] * (2 + change.piece % 40) + data[end:]
     if change.kind == 5:

@@ -5,6 +5,8 @@ that they reach; without it they are random. What is found is written to ``--out
 code then is 1. The same input is read again with ``--input FILE --target T``.
 """
 
+# ruff: noqa: T201, S108, BLE001 - a program of the command line; any exception is what it looks for
+
 from __future__ import annotations
 
 import argparse
@@ -84,9 +86,13 @@ def _memory() -> str | None:
 
 def _kind(error: Exception) -> str:
     """Exception and the place in the project it came from."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/site-packages/" not in f.filename]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if "/site-packages/" not in f.filename
+    ]
     last = frames[-1]
-    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno} ({str(error)[:80]!r})"
+    return (
+        f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno} ({str(error)[:80]!r})"
+    )
 
 
 def _kept(out: Path, name: str, data: bytes) -> Path:
@@ -155,16 +161,21 @@ def has_atheris() -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fuzz; exit code 1 if anything was found."""
-    import tests.fuzz.targets_binary
     from tests.fuzz.targets import TARGETS, check
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="in all, shared among the targets")
-    parser.add_argument("--target", action="append", choices=sorted(TARGETS), help="repeatable; default all")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="in all, shared among the targets"
+    )
+    parser.add_argument(
+        "--target", action="append", choices=sorted(TARGETS), help="repeatable; default all"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of random changes")
     parser.add_argument("--random", action="store_true", help="random changes even with atheris")
     parser.add_argument("--input", type=Path, help="read this file once and end")
-    parser.add_argument("--out", type=Path, default=Path("fuzz-found"), help="where inputs are kept")
+    parser.add_argument(
+        "--out", type=Path, default=Path("fuzz-found"), help="where inputs are kept"
+    )
     given = parser.parse_args(arguments)
     names = given.target or sorted(TARGETS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))

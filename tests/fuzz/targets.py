@@ -4,6 +4,8 @@ A target's ``read`` gives a valid result or raises a :class:`MeristemError`; wha
 has been found.
 """
 
+# ruff: noqa: PT017 - an error is one of two right outcomes here
+
 from __future__ import annotations
 
 import json
@@ -96,7 +98,9 @@ def told(problems: Problems) -> None:
 def genome() -> Genome:
     """Two contigs."""
     codes = [iupac.encode("ACGT" * 500), iupac.encode("GGCA" * 300)]
-    return Genome(["Chr1", "Chr2"], np.array([0, 2000]), np.array([2000, 1200]), np.concatenate(codes))
+    return Genome(
+        ["Chr1", "Chr2"], np.array([0, 2000]), np.array([2000, 1200]), np.concatenate(codes)
+    )
 
 
 GTF = "".join(
@@ -186,7 +190,9 @@ def _positions(folder: Path, data: bytes) -> None:
     assert len(found.gene) == len(found.tss)
 
 
-SEQUENCES = "gene,species,promoter,median_TPM,chrom,tss,fold\ng1,plant,ACGT,1,1,5,1\ng2,plant,ACN,2,1,7,2\n"
+SEQUENCES = (
+    "gene,species,promoter,median_TPM,chrom,tss,fold\ng1,plant,ACGT,1,1,5,1\ng2,plant,ACN,2,1,7,2\n"
+)
 REGION = ">g1 gene=g1 chrom=1 strand=+\nACGT\n>g2 gene=g2\nAC\n"
 
 
@@ -221,7 +227,12 @@ def _toml(folder: Path, data: bytes) -> None:
     assert all(n and "/" not in n and n not in (".", "..") for n in config.species)
 
 
-@target("vcf", VCF, file="v.vcf", pieces=(b"0/1", b"1|1|1", b"./.", b"GT:", b"<DEL>", b"]Chr1:5]A", b"*"))
+@target(
+    "vcf",
+    VCF,
+    file="v.vcf",
+    pieces=(b"0/1", b"1|1|1", b"./.", b"GT:", b"<DEL>", b"]Chr1:5]A", b"*"),
+)
 def _vcf(folder: Path, data: bytes) -> None:
     from featurestore.inputs.haplotypes import read_haplotypes
     from featurestore.inputs.model import Region, SpeciesData
@@ -250,7 +261,10 @@ def _vcf_score(folder: Path, data: bytes) -> None:
     assert seen.scored + sum(f["count"] for f in seen.tally.facts()) == seen.alleles
 
 
-@target("words", "Chr1:10-20\nkmer+pc.embedding:pooled\nfamilies-5fold\nempres\nridge.penalty=0.5\nridge@kmer")
+@target(
+    "words",
+    "Chr1:10-20\nkmer+pc.embedding:pooled\nfamilies-5fold\nempres\nridge.penalty=0.5\nridge@kmer",
+)
 def _words(folder: Path, data: bytes) -> None:
     from benchmarks.features import parse as features
     from benchmarks.plans import split_learner
@@ -266,7 +280,10 @@ def _words(folder: Path, data: bytes) -> None:
                 assert str(error)
 
 
-@target("embedder-recipe", json.dumps({"base": "empres", "window": 512, "span": 250, "pool": "mean", "token": None}))
+@target(
+    "embedder-recipe",
+    json.dumps({"base": "empres", "window": 512, "span": 250, "pool": "mean", "token": None}),
+)
 def _recipe(folder: Path, data: bytes) -> None:
     from featurestore.embedders.recipe import make_recipe
 
@@ -278,7 +295,9 @@ def _recipe(folder: Path, data: bytes) -> None:
     assert 0 <= made.bounds[0] < made.bounds[1] <= made.window
 
 
-SPLIT = "gene,species,fold,role\ng1,plant,1,test\ng2,plant,2,test\ng1,plant,2,train\ng2,plant,1,valid\n"
+SPLIT = (
+    "gene,species,fold,role\ng1,plant,1,test\ng2,plant,2,test\ng1,plant,2,train\ng2,plant,1,valid\n"
+)
 
 
 @target("split", SPLIT, "gene,fold,repeat\ng1,a,0\ng2,b,0\n", file="split.csv")
@@ -287,6 +306,14 @@ def _split(folder: Path, data: bytes) -> None:
 
     from benchmarks.split_files import split_from_file
 
-    genes = pd.DataFrame({"gene": ["g1", "g2"], "species": "plant", "family": ["F1", "F2"], "fold": ""})
+    genes = pd.DataFrame(
+        {
+            "gene": ["g1", "g2"],
+            "species": "plant",
+            "family": ["F1", "F2"],
+            "fold": "",
+            "has_family": True,
+        }
+    )
     made = split_from_file(written(folder, "split.csv", data), genes)
     assert made.table["fold"].dtype == np.int64

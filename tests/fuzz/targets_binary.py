@@ -1,5 +1,7 @@
 """Targets that are no plain text: stores, weights, runs."""
 
+# ruff: noqa: PT017 - an error is one of two right outcomes here
+
 from __future__ import annotations
 
 import hashlib
@@ -103,7 +105,9 @@ def _store_target(key: str) -> None:
         if key.endswith("zarr.json") and key != "zarr.json":
             body = json.loads(store_files()["zarr.json"])
             try:
-                body["consolidated_metadata"]["metadata"][key.removesuffix("/zarr.json")] = json.loads(data)
+                body["consolidated_metadata"]["metadata"][key.removesuffix("/zarr.json")] = (
+                    json.loads(data)
+                )
             except (ValueError, RecursionError):
                 pass
             else:
@@ -270,8 +274,8 @@ def _run_target(key: str) -> None:
     @_late(f"run:{key}", lambda: (run_files()[key],), file="run")
     def _read(folder: Path, data: bytes) -> None:
         from benchmarks.leaderboard import leaderboard, render_text
-        from benchmarks.report.view import _audit, _funnels, _run, _shared
         from benchmarks.methods import group_runs
+        from benchmarks.report.view import _audit, _funnels, _run, _shared
         from benchmarks.results import read_runs
 
         path = folder / "run"
