@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class BufferPool:
 
     def array(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array of this shape, its content undefined."""
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = prod(shape) * dtype.itemsize
         free = self._free.setdefault(size, deque(maxlen=self._most))
         try:
             memory = free.pop()
