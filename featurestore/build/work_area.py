@@ -63,7 +63,8 @@ class WorkArea:
         return self.root / "sealed"
 
     @property
-    def _removed(self) -> Path:
+    def being_removed(self) -> Path:
+        """Where the work area lies while it is deleted."""
         return self.root.with_name(f".{self.root.name}.removed")
 
     def remove(self) -> None:
@@ -72,12 +73,12 @@ class WorkArea:
         Moved away first: another build may lock a new one while this one is still being deleted.
         """
         self.clear_removed()
-        self.root.rename(self._removed)
+        self.root.rename(self.being_removed)
         self.clear_removed()
 
     def clear_removed(self) -> None:
         """Delete what a removal that was cut off left."""
-        shutil.rmtree(self._removed, ignore_errors=True)
+        shutil.rmtree(self.being_removed, ignore_errors=True)
 
     def inputs(self, species: str) -> Path:
         """Windows and bases of a species."""

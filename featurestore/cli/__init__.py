@@ -15,6 +15,7 @@ _COMMANDS = {
     "info": ("featurestore.cli.inspect:info", "Tell all that a store knows of itself."),
     "verify": ("featurestore.cli.inspect:verify", "Check every byte of a store."),
     "repair": ("featurestore.cli.inspect:repair", "Remove what is damaged, for the next build to mend."),
+    "gc": ("featurestore.cli.gc:gc", "Remove what builds left behind and nobody reads."),
     "query": ("featurestore.cli.query:query", "Print features of genes, a region or a family."),
     "export": ("featurestore.cli.export:export", "Publish a store, or write it as files of other tools."),
     "serve": ("featurestore.cli.serve:serve", "Serve a store over HTTP, read-only."),

@@ -55,7 +55,7 @@ def verify(store: Path) -> Verification:
         manifest = read_manifest(store)
     except StoreError as error:
         return Verification(str(store), 0, 0, [Finding(MANIFEST, str(error))])
-    findings = [*_checksums(store, manifest), *_strangers(store, manifest)]
+    findings = [*_checksums(store, manifest), *strangers(store, manifest)]
     if not findings:
         findings += structure(lambda name: (store / name).read_bytes(), manifest)
     size = sum(f.size for f in manifest.files.values())
@@ -76,7 +76,8 @@ def _checksums(store: Path, manifest: Manifest) -> Iterator[Finding]:
             yield Finding(name, f"cannot be read: {error}")
 
 
-def _strangers(store: Path, manifest: Manifest) -> Iterator[Finding]:
+def strangers(store: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Files and links in a store that no build put there."""
     for path in sorted(store.rglob("*")):
         name = path.relative_to(store).as_posix()
         if path.is_symlink():

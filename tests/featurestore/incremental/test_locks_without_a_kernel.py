@@ -80,7 +80,10 @@ def test_only_what_is_certainly_dead_is_passed_over(tmp_path, no_locks, change):
     other.write_text(json.dumps(facts))
     os.utime(other, (0, 0))  # a clock that jumped
     if change == "host":  # nothing is known of processes there
-        with pytest.raises(StoreLockedError, match="on another, as .*other.json"), build_lock(work):
+        with (
+            pytest.raises(StoreLockedError, match=r"on another, as .*other\.json"),
+            build_lock(work),
+        ):
             pass
     else:
         with build_lock(work):
