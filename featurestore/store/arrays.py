@@ -7,9 +7,8 @@ them out is read straight from its files; any other (compressed, foreign) throug
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,13 +122,7 @@ class StoredArray:
 
     @cached_property
     def _rows(self) -> RegularRows:
-        # No strong reference to this object: a cycle would keep the store open until it is collected.
-        elsewhere = weakref.WeakMethod(self._elsewhere)
-
-        def read_elsewhere(rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-            if (method := elsewhere()) is not None:
-                method(rows, out)
-
+        # No reference to this object: a cycle would keep the store open until it is collected.
         return RegularRows(
             self.files,
             self.path,
@@ -137,8 +130,11 @@ class StoredArray:
             self._layout[0],
             self.manifest.files,
             self.verify,
-            read_elsewhere,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is open stays in this process.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def read(self) -> NDArray[Any]:
         """The whole array, a new one.
@@ -157,6 +153,9 @@ class StoredArray:
             return self._through_zarr() if found is None else found
         if self._is_mapped:
             self._rows.check_sizes()
+        elif not self.files.is_remote:
+            for chunk in range(self._layout[0].shards):
+                self._expect_size(self.key(chunk), self._layout[0].file_bytes(chunk))
         return self.take(np.arange(self.shape[0], dtype=np.int64))
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -175,7 +174,7 @@ class StoredArray:
             return np.empty((len(rows), *self.shape[1:]), self.dtype)
 
         if self._is_mapped:
-            return self._rows.take(rows, make)
+            return self._rows.take(rows, make, self._elsewhere)
         self._check_range(rows)
         if self.layout == "text":
             return np.ascontiguousarray(self._all_text()[rows])
@@ -214,7 +213,7 @@ class StoredArray:
                 f"{self.dtype}, not {out.shape} {out.dtype}"
             )
         if self._is_mapped:
-            self._rows.take_into(rows, out)
+            self._rows.take_into(rows, out, self._elsewhere)
             return
         self._check_range(rows)
         if not len(rows) or 0 in self.shape:

@@ -145,6 +145,7 @@ class Table:
     """
 
     def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         self.maps: NDArray[np.int64] = np.zeros(layout.shards, np.int64)
         self.sound: NDArray[np.int64] = np.zeros(layout.shards, np.int64)
         self.maps_address, self.sound_address = address(self.maps), address(self.sound)
@@ -161,15 +162,19 @@ class Table:
     def __exit__(self, *_: object) -> None:
         self._reading.pop()
 
-    def add(self, number: int, shard: OpenShard, chunks: int) -> None:
-        """Take up a shard; what was verified of the same file before stays so."""
+    def sound_of(self, number: int, shard: OpenShard) -> NDArray[np.uint8]:
+        """What was verified of a shard, a byte for each inner chunk; kept while its file stays."""
         identity, sound = self.verified.get(number, (None, None))
         if identity != shard.identity or sound is None:
-            sound = np.zeros(chunks, np.uint8)
+            sound = np.zeros(self._layout.chunks(number), np.uint8)
             self.verified[number] = shard.identity, sound
+        return sound
+
+    def add(self, number: int, shard: OpenShard) -> None:
+        """Take up a shard."""
         self.drop(number)
         self.held[number] = shard
-        self.sound[number] = address(sound)
+        self.sound[number] = address(self.sound_of(number, shard))
         self.maps[number] = shard.address
 
     def drop(self, number: int) -> None:
@@ -201,10 +206,10 @@ class _Tables:
                 self._owners[id(files)] = weakref.finalize(files, self._forget, id(files))
             return self._tables.setdefault((id(files), path, layout), Table(layout))
 
-    def add(self, table: Table, number: int, shard: OpenShard, chunks: int) -> None:
+    def add(self, table: Table, number: int, shard: OpenShard) -> None:
         """Take a shard up in its table; where there are too many, those opened first go."""
         with self.lock:
-            table.add(number, shard, chunks)
+            table.add(number, shard)
             self._order[id(table), number] = table
             if len(self._order) > MOST:
                 for name in list(self._order)[: max(1, MOST // 8)]:

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import DamagedStoreError
+from featurestore.store import opened
 from featurestore.store.commit import WrittenFile
 from featurestore.store.files import StoreFiles
 from featurestore.store.kernels import CRC_BYTES, ShardKernels, address, crc32c, kernels
 from featurestore.store.layout import Layout
-from featurestore.store.opened import RECHECK, Table, is_same, open_shard, tables
+from featurestore.store.opened import OpenShard, Table
 from featurestore.store.shard import damaged
 
 Verify = Literal["first", "always", "never"]
@@ -26,6 +27,8 @@ time, or never."""
 
 VERIFY: Final = ("first", "always", "never")
 
+_MANY_SHARDS: Final = 65_536
+"""From so many on it is looked whether the last one is there."""
 _MOST_ROWS: Final = 4096
 """Rows whose shards are opened before any of them is read."""
 
@@ -47,8 +50,6 @@ class RegularRows:
     expected : mapping
         What the manifest says of each file.
     verify : {"first", "always", "never"}
-    elsewhere : callable
-        Reads rows (into a buffer) of shards that another tool wrote in an order of its own.
     """
 
     files: StoreFiles
@@ -57,45 +58,72 @@ class RegularRows:
     layout: Layout
     expected: Mapping[str, WrittenFile]
     verify: Verify
-    elsewhere: Elsewhere
 
     @cached_property
     def table(self) -> Table:
-        """Shards that are open."""
-        return tables.of(self.files, self.path, self.layout)
+        """Shards that are open.
 
-    def _open(self, rows: NDArray[np.int64]) -> list[int]:
-        """Open the shards of rows that are not open yet; gives those that cannot be mapped.
+        Raises
+        ------
+        DamagedStoreError
+            If the shape asks for more shards than there can be.
+        """
+        if self.layout.shards > _MANY_SHARDS:  # memory is taken by their number
+            self._size(self.layout.shards - 1)
+        return opened.tables.of(self.files, self.path, self.layout)
+
+    def _open(self, rows: NDArray[np.int64]) -> tuple[dict[int, OpenShard | None], int]:
+        """Open the shards of the first rows, at most as many as may be open.
+
+        Returns
+        -------
+        shards : dict
+            By number; None for one that cannot be mapped.
+        covered : int
+            How many rows, from the first on, are in these.
 
         Raises
         ------
         DamagedStoreError
             If one is missing or is not as large as the array's shape asks for.
         """
-        table, elsewhere = self.table, []
-        for number in np.unique(rows // self.layout.shard_rows).tolist():
-            if number in table.held:
-                continue
+        table, most = self.table, max(1, opened.MOST // 4)
+        shard_of = rows[:_MOST_ROWS] // self.layout.shard_rows
+        numbers, first = np.unique(shard_of, return_index=True)
+        order = np.argsort(first)
+        covered = len(shard_of) if len(order) <= most else int(first[order[most]])
+        shards: dict[int, OpenShard | None] = {}
+        for number in numbers[order[:most]].tolist():
             key = self.key(number)
-            shard = open_shard(self.files, key, self.layout, number, self.expected.get(key))
+            shard = table.held.get(number)
             if shard is None:
-                elsewhere.append(number)
-            else:
-                tables.add(table, number, shard, self.layout.chunks(number))
-        return elsewhere
+                shard = opened.open_shard(
+                    self.files, key, self.layout, number, self.expected.get(key)
+                )
+                if shard is not None:
+                    opened.tables.add(table, number, shard)
+            shards[number] = shard
+        return shards, covered
 
     def _recheck(self) -> None:
         """Now and then: let go of shards whose file was changed, which nothing of ours does."""
         table, now = self.table, time.monotonic()
-        if now - table.checked < RECHECK:
+        if now - table.checked < opened.RECHECK:
             return
-        with tables.lock:
+        with opened.tables.lock:
             for number, shard in list(table.held.items()):
-                if not is_same(self.files, self.key(number), shard):
+                if not opened.is_same(self.files, self.key(number), shard):
                     table.drop(number)
             # Seldom enough to be no burden, however many there are.
             after = time.monotonic()
             table.checked = after + 50 * (after - now)
+
+    def _size(self, shard: int) -> int:
+        key = self.key(shard)
+        try:
+            return self.files.size(key)
+        except FileNotFoundError as error:
+            raise damaged(f"{self.files.label}/{key}", "it is missing") from error
 
     def check_sizes(self) -> None:
         """Look at the size of every file, before memory is taken on the word of the metadata.
@@ -106,11 +134,7 @@ class RegularRows:
             If one is missing, or has not the size that the manifest, or the layout, asks for.
         """
         for shard in range(self.layout.shards):
-            key = self.key(shard)
-            try:
-                size = self.files.size(key)
-            except FileNotFoundError as error:
-                raise damaged(f"{self.files.label}/{key}", "it is missing") from error
+            key, size = self.key(shard), self._size(shard)
             known = self.expected.get(key)
             belong = known.size if known else self.layout.file_bytes(shard)
             # Another tool may leave out chunks of nothing but the fill value, and the padding.
@@ -119,17 +143,27 @@ class RegularRows:
                     f"{self.files.label}/{key}", f"it has {size:,} bytes where {belong:,} belong"
                 )
 
-    def take(self, rows: NDArray[np.int64], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def take(
+        self,
+        rows: NDArray[np.int64],
+        make: Callable[[], NDArray[Any]],
+        elsewhere: Elsewhere,
+    ) -> NDArray[Any]:
         """As :meth:`take_into`; memory is taken once a file is seen to be as large as it must."""
         if not self.table.held and len(rows):
             self._check_range(rows)
             self._open(rows[:1])
         out = make()
-        self.take_into(rows, out)
+        self.take_into(rows, out, elsewhere)
         return out
 
-    def take_into(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def take_into(self, rows: NDArray[np.int64], out: NDArray[Any], elsewhere: Elsewhere) -> None:
         """Copy rows into ``out`` (len(rows), …), which is C-contiguous and of the array's dtype.
+
+        Parameters
+        ----------
+        elsewhere : callable
+            Reads rows (into a buffer) of shards that cannot be mapped.
 
         Raises
         ------
@@ -139,25 +173,22 @@ class RegularRows:
             If what is read is missing, has another size or fails its checksum.
         """
         self._recheck()
-        found = kernels(out.nbytes)
-        at = 0
+        found, at = kernels(out.nbytes), 0
         while at < len(rows):
             # What is done already is not done again when a shard has to be opened first.
             part, into = (rows[at:], out[at:]) if at else (rows, out)
-            with self.table:
-                if found is None:
-                    self._check_range(part)
-                    missing = 0
-                else:
-                    missing = self._by_kernel(found, part, into)
-                    if missing < 0:
-                        return
-                at += missing
-                few = slice(at, at + _MOST_ROWS)
-                elsewhere = self._open(rows[few])
-                if elsewhere or found is None:
-                    self._one_by_one(rows[few], elsewhere, out[few], found)
-                    at += _MOST_ROWS
+            if found is not None:
+                done = self._by_kernel(found, part, into)
+                if done < 0:
+                    return
+                at += done
+                part, into = part[done:], into[done:]
+            else:
+                self._check_range(part)
+            shards, covered = self._open(part)
+            if found is None or None in shards.values():
+                self._one_by_one(part[:covered], shards, into[:covered], elsewhere)
+                at += covered
 
     def _check_range(self, rows: NDArray[np.int64]) -> None:
         if rows.min() < 0 or rows.max() >= self.layout.rows:
@@ -172,10 +203,11 @@ class RegularRows:
             unsound = np.zeros(layout.shards * chunks, np.uint8)
             addresses = address(unsound) + np.arange(0, layout.shards * chunks, chunks)
             sound = address(addresses)
-        failed = found.gather(
-            table.maps_address, sound, rows, out, layout.row_bytes, layout.inner_rows,
-            layout.shard_rows, layout.rows,
-        )  # fmt: skip
+        with table:
+            failed = found.gather(
+                table.maps_address, sound, rows, out, layout.row_bytes, layout.inner_rows,
+                layout.shard_rows, layout.rows,
+            )  # fmt: skip
         if failed >= 0:
             raise self._fails(int(rows[failed]))
         if failed < -1:
@@ -190,21 +222,21 @@ class RegularRows:
     def _one_by_one(
         self,
         rows: NDArray[np.int64],
-        elsewhere: list[int],
+        shards: dict[int, OpenShard | None],
         out: NDArray[Any],
-        found: ShardKernels | None,
+        elsewhere: Elsewhere,
     ) -> None:
         """Shard after shard, where there is no kernel or some cannot be mapped."""
         shard_of = rows // self.layout.shard_rows
-        for number in np.unique(shard_of).tolist():
+        for number, shard in shards.items():
             where = np.flatnonzero(shard_of == number)
             part = out
             if len(where) < len(rows):
                 part = np.empty((len(where), *out.shape[1:]), out.dtype)
-            if number in elsewhere:
-                self.elsewhere(rows[where], part)
-            elif found is None or self._by_kernel(found, rows[where], part) >= 0:
-                self._in_python(number, rows[where], part)
+            if shard is None:
+                elsewhere(rows[where], part)
+            else:
+                self._in_python(shard, self.table.sound_of(number, shard), rows[where], part)
             if len(where) < len(rows):
                 out[where] = part
 
@@ -226,11 +258,16 @@ class RegularRows:
             local % self.layout.inner_rows * self.layout.row_bytes,
         )
 
-    def _in_python(self, number: int, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Rows of one shard."""
+    def _in_python(
+        self,
+        shard: OpenShard,
+        sound: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        out: NDArray[Any],
+    ) -> None:
+        """Rows of one shard; ``sound`` says which inner chunks were verified."""
         size, row_bytes = self.layout.chunk_bytes, self.layout.row_bytes
         target = out.reshape(-1).view(np.uint8)
-        shard, sound = self.table.held[number], self.table.verified[number][1]
         if self.verify == "always":
             sound = np.zeros_like(sound)
         held = shard.bytes()

@@ -13,7 +13,7 @@
 
 enum {
     PIECE = 1 << 21,  /* bytes whose crc is computed, then written: they stay in a cache */
-    WINDOW = 1 << 25, /* bytes, or twice as many, that are asked of the disk before they are copied */
+    WINDOW = 1 << 23, /* bytes, or twice as many, that are asked of the disk before they are copied */
     AHEAD = 1024,     /* bytes of the next row that are called into the cache while one is copied */
     SLOW = 50000,     /* nanoseconds, and one for each byte, beyond which a row was not in memory */
     MOST_PARTS = 1024 /* of one vectored write (IOV_MAX of Linux) */
