@@ -293,10 +293,10 @@ def test_two_builds_and_an_interrupted_one_give_the_same_bytes(tmp_path, small_s
     assert whole == tree_digest(tmp_path / "b.zarr")
     assert build(path, tmp_path / "a.zarr").up_to_date
 
-    def break_off(work, task, group, device):
+    def break_off(work, task, group, device, lend):
         if task.shard:
             raise OSError("the disk is full")
-        return tasks._variant_embed(work, task, group, device)
+        return tasks._variant_embed(work, task, group, device, lend)
 
     with monkeypatch.context() as patch:
         patch.setitem(tasks._KINDS, "variant_embedder", break_off)
