@@ -119,8 +119,9 @@ class TorchLearner(ABC):
         learner._scale = TargetScale(arrays.pop("target_mean"), arrays.pop("target_deviation"))
         with torch.device("meta"):  # settings may ask for any size; the weights have theirs
             wanted = learner.build(learner._layout, len(learner._scale.mean)).state_dict()
-        if {f"network.{n}": tuple(t.shape) for n, t in wanted.items()} != {
-            n: a.shape for n, a in arrays.items()
+        # A single number is saved as an array of one.
+        if {f"network.{n}": tuple(t.shape) or (1,) for n, t in wanted.items()} != {
+            n: a.shape or (1,) for n, a in arrays.items()
         }:
             raise InputError(f"{path}: its weights are not those of its settings; save it again")
         network = learner.build(learner._layout, len(learner._scale.mean))
