@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from featurestore.store.manifest import hash_bytes
 from featurestore.store.places import files_of, manifest_at, shown
 from featurestore.store.quantised import QuantisedArray, is_quantised
 from featurestore.store.rows import VERIFY, Verify
+from featurestore.store.root import root_of
 from featurestore.store.shard import damaged
 from featurestore.store.source import StoreSource
 from featurestore.store.variants import VariantView
@@ -69,9 +69,9 @@ class Store:
         self.path = shown(path)
         self.files: StoreFiles = files_of(path, backend)
         self.manifest = manifest_at(self.files)
-        body = json.loads(self._sound_file("zarr.json"))
-        self._metadata: dict[str, Any] = body["consolidated_metadata"]["metadata"]
-        self.attrs: dict[str, Any] = body["attributes"]
+        self.attrs, self._metadata = root_of(
+            self._sound_file("zarr.json"), f"{self.path}/zarr.json"
+        )
         self._check_version()
         self._sound: set[str] = set()
 
