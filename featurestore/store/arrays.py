@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.errors import MeristemError
 from featurestore.store.files import StoreFiles
 from featurestore.store.layout import Layout, layout_of
 from featurestore.store.manifest import Manifest, hash_bytes
@@ -335,7 +336,13 @@ class StoredArray:
         from featurestore.store.checked import CheckedStore
 
         checked = CheckedStore(self.files, self.manifest)
-        return zarr.open_array(checked, path=self.path, mode="r")
+        try:
+            return zarr.open_array(checked, path=self.path, mode="r")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
+            if isinstance(error, MeristemError):
+                raise
+            told = f"zarr-python cannot read it ({type(error).__name__}: {error})"
+            raise damaged(f"{self.files.label}/{self.path}/zarr.json", told) from error
 
     def text(self) -> StoredText:
         """A string array of one chunk, single items of which are found and read by themselves.
