@@ -92,7 +92,7 @@ def manifest_of(files: StoreFiles) -> Manifest:
             {p: WrittenFile(int(size), str(digest)) for p, (size, digest) in body["files"].items()},
             dict(body["keys"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         manifest = None
     for name in manifest.files if manifest else ():
         checked_key(name)
