@@ -338,7 +338,14 @@ class StoredArray:
         checked = CheckedStore(self.files, self.manifest)
         try:
             return zarr.open_array(checked, path=self.path, mode="r")
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            NotImplementedError,
+        ) as error:
             if isinstance(error, MeristemError):
                 raise
             told = f"zarr-python cannot read it ({type(error).__name__}: {error})"

@@ -23,8 +23,8 @@ from featurestore.store.files import StoreFiles
 from featurestore.store.manifest import hash_bytes
 from featurestore.store.places import files_of, manifest_at, shown
 from featurestore.store.quantised import QuantisedArray, is_quantised
-from featurestore.store.rows import VERIFY, Verify
 from featurestore.store.root import root_of
+from featurestore.store.rows import VERIFY, Verify
 from featurestore.store.shard import damaged
 from featurestore.store.source import StoreSource
 from featurestore.store.variants import VariantView

@@ -59,7 +59,8 @@ class StoredText:
             start = _walk(data, n)
         length = _lengths(data, start)
         stop = start + length
-        if not np.array_equal(stop[:-1] + _FIELD, start[1:]) or (stop[-1] if n else _FIELD) != len(data):
+        end = stop[-1] if n else _FIELD
+        if not np.array_equal(stop[:-1] + _FIELD, start[1:]) or end != len(data):
             raise NotTextError(f"no {n:,} strings in {len(data):,} bytes")
         return cls(data, start, stop)
 
