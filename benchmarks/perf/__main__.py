@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Final
 
 SECTIONS: Final = {
-    "store": "benchmarks.perf.shards",
+    "store": "benchmarks.perf.store",
     "commands": "benchmarks.perf.commands",
     "plantcaduceus": "benchmarks.perf.plantcaduceus",
     "plantcaduceus_cuda": "benchmarks.perf.plantcaduceus_cuda",
@@ -22,8 +23,9 @@ SECTIONS: Final = {
     "simulate": "benchmarks.perf.simulate",
     "build_overhead": "benchmarks.perf.build_overhead",
     "loader": "benchmarks.perf.loader",
+    "export": "benchmarks.perf.export",
 }
-"""Each module has ``measure(data, repeats)``, which gives figures by name."""
+"""Each module has ``measure(data, repeats)``, which gives figures by name; some also take ``size``."""
 
 
 def main() -> None:
@@ -32,6 +34,9 @@ def main() -> None:
     parser.add_argument("section", nargs="*", help=f"of {', '.join(SECTIONS)}; default all")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real data")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--size", choices=("full", "quick"), default="full", help="of the arrays of 'store'"
+    )
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
     if unknown := set(options.section) - set(SECTIONS):
@@ -39,7 +44,9 @@ def main() -> None:
     figures: dict[str, float] = {}
     for name in options.section or SECTIONS:
         print(f"# {name}", flush=True)
-        found = import_module(SECTIONS[name]).measure(options.data, options.repeats)
+        measure = import_module(SECTIONS[name]).measure
+        sized = "size" in signature(measure).parameters
+        found = measure(options.data, options.repeats, **({"size": options.size} if sized else {}))
         for figure, value in found.items():
             print(f"{figure:<72} {value:>10.3f}", flush=True)
         figures |= found

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.perf.shards import seconds
+from benchmarks.perf.interleaved import seconds
 
 DATASET = """[regions]
 promoter   = {{ anchor = "tss", upstream = 200, downstream = 50 }}

@@ -15,7 +15,8 @@ enum {
     PIECE = 1 << 21,  /* bytes whose crc is computed, then written: they stay in a cache */
     WINDOW = 1 << 23, /* bytes, or twice as many, that are asked of the disk before they are copied */
     AHEAD = 1024,     /* bytes of the next row that are called into the cache while one is copied */
-    SLOW = 50000,     /* nanoseconds, and one for each byte, beyond which a row was not in memory */
+    TIMED = 1 << 16,  /* bytes that are copied between two looks at the clock */
+    SLOW = 50000,     /* nanoseconds, and one for each byte, beyond which they were not in memory */
     MOST_PARTS = 1024 /* of one vectored write (IOV_MAX of Linux) */
 };
 
@@ -185,19 +186,25 @@ int64_t meristem_gather(
     const selection s = {maps, sound, rows, n, row_bytes, inner, shard_rows, all};
     const int64_t page = sysconf(_SC_PAGESIZE);
     const int64_t window = row_bytes < WINDOW ? WINDOW / row_bytes : 1;
-    int64_t asked = 0, cold = 0, before = nanoseconds();
+    int64_t asked = 0, cold = 0, copied = 0, before = nanoseconds();
+    place at = n ? place_of(&s, 0) : (place){NULL, NULL, NULL};
     for (int64_t i = 0, run; i < n; i += run) {
-        const place at = place_of(&s, i);
         if (!at.row) return -2 - i;
         run = run_at(&s, i, n - i, inner);
         if (!i && at.sound && !*at.sound) ask_for(&s, 0, run, page);
-        const place next = i + run < n ? place_of(&s, i + run) : at;
-        if (next.row)
-            for (int64_t k = 0; k < AHEAD && k < row_bytes; k += 64) __builtin_prefetch(next.row + k);
+        place next = at;
+        if (i + run < n) {
+            next = place_of(&s, i + run);
+            if (next.row && rows[i + run] != rows[i] + run)
+                for (int64_t k = 0; k < AHEAD && k < row_bytes; k += 64) __builtin_prefetch(next.row + k);
+        }
         if (!copy_run(&s, at, run, out + i * row_bytes)) return i;
+        at = next;
+        copied += run * row_bytes;
+        if (copied < TIMED && i) continue;
         const int64_t now = nanoseconds();
-        cold |= now - before > SLOW + run * row_bytes;
-        before = now;
+        cold |= now - before > SLOW + copied;
+        before = now, copied = 0;
         if (cold && asked < i + window) {
             const int64_t from = asked > i + run ? asked : i + run;
             asked = i + 2 * window < n ? i + 2 * window : n;
