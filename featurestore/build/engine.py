@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,7 +179,9 @@ def telling_storage(root: Path) -> Iterator[None]:
     except OSError as error:
         # numpy says how much it wrote of how much, and drops the number of the error.
         short = error.errno is None and "written" in str(error)
-        cause = OSError(errno.ENOSPC, str(error)) if short else error
+        limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+        number = errno.EFBIG if limited else errno.ENOSPC
+        cause = OSError(number, str(error)) if short else error
         path = Path(error.filename) if isinstance(error.filename, str) else root
         if (told := storage_error(cause, path)) is None:
             raise

@@ -79,8 +79,12 @@ def _claim(path: Path) -> tuple[Path, int]:
         file = os.open(partial, flags, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # somebody writes it now, or the file system has no locks
+        except BlockingIOError:  # somebody writes it now
             os.close(file)
+            break
+        except OSError:  # a file system without locks
+            os.close(file)
+            partial.unlink(missing_ok=True)
             break
         if _is_at(file, partial):
             os.ftruncate(file, 0)

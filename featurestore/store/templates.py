@@ -10,20 +10,28 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
 
 from featurestore.schema import BASES_CHUNK, PACKED_ROWS, ArraySpec
 
 ZSTD_LEVEL: Final = 3
 
 
+class _Folder(LocalStore):
+    """A folder that nobody else writes; file systems without hard links will do."""
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if not await self.exists(key):
+            await self.set(key, value)
+
+
 def create_group(root: Path, path: str, attributes: Mapping[str, Any]) -> None:
     """Create (or overwrite the metadata of) one group; children stay."""
     folder = root / path if path else root
     folder.mkdir(parents=True, exist_ok=True)
-    zarr.open_group(zarr.storage.LocalStore(root), path=path, mode="a", zarr_format=3)
-    group = zarr.open_group(
-        zarr.storage.LocalStore(root), path=path, mode="r+", use_consolidated=False
-    )
+    zarr.open_group(_Folder(root), path=path, mode="a", zarr_format=3)
+    group = zarr.open_group(_Folder(root), path=path, mode="r+", use_consolidated=False)
     group.attrs.put(dict(attributes))
 
 
@@ -75,7 +83,7 @@ def create_array(
     dims = spec.dims[: len(shape)] if len(shape) < len(spec.dims) else spec.dims
     rows = BASES_CHUNK if spec.layout == "bases" else chunk_rows or max(shape[0], 1)
     zarr.create_array(
-        zarr.storage.LocalStore(root),
+        _Folder(root),
         name=path,
         shape=shape,
         dtype=kind,
@@ -103,7 +111,7 @@ def write_whole(
     chunks = tuple(max(n, 1) for n in data.shape)
     plain = BytesCodec(endian="little" if not is_text and data.dtype.itemsize > 1 else None)
     array = zarr.create_array(
-        zarr.storage.LocalStore(root),
+        _Folder(root),
         name=path,
         shape=data.shape,
         dtype=data.dtype,
