@@ -20,6 +20,13 @@ ARRAYS: Final = "arrays.safetensors"
 
 T = TypeVar("T")
 
+_WRONG: Final = (
+    KeyError, TypeError, ValueError, IndexError, AttributeError, OSError, RuntimeError,
+    OverflowError, MemoryError,
+)  # fmt: skip
+_LIBRARIES: Final = frozenset({"lightgbm", "xgboost"})
+"""Whose errors derive from nothing more special than Exception."""
+
 
 def save_state(
     path: Path, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None
@@ -90,8 +97,9 @@ def loading(path: Path) -> Iterator[None]:
         yield
     except MeristemError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError, RuntimeError,
-            OverflowError, MemoryError) as error:  # fmt: skip
+    except Exception as error:
+        if not isinstance(error, _WRONG) and type(error).__module__.split(".")[0] not in _LIBRARIES:
+            raise
         told = next(iter(str(error).splitlines()), "")[:300]
         raise InputError(
             f"{path}: not a learner as it was saved ({type(error).__name__}: {told}); fit and save again"

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -178,7 +179,9 @@ def read_tensors(weights: tuple[Path, ...]) -> dict[str, Any]:
                 own = load_file(path)
             else:
                 _refuse_zip_bomb(path, size)
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
+                with warnings.catch_warnings():  # on protocols: what cannot be read raises
+                    warnings.simplefilter("ignore", UserWarning)
+                    loaded = torch.load(path, map_location="cpu", weights_only=True)
                 own = dict(loaded.get("state_dict", loaded))
             _refuse_views(path, own, size)
             tensors |= own

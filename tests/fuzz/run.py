@@ -31,6 +31,9 @@ MEMORY = 12 << 30
 """Bytes of address space: what would take more raises."""
 
 
+_OURS = ("featurestore", "benchmarks", "learners", "fuzz")
+
+
 class HangError(Exception):
     """An input took longer than :data:`HANG`."""
 
@@ -76,7 +79,7 @@ def fuzz_randomly(name: str, seconds: float, seed: int, out: Path) -> tuple[int,
                 if kind not in found:
                     found[kind] = str(_kept(out, name, data))
                     traceback.print_exception(error, limit=-6)
-                    print(f"--- {name}: {kind}\n    {found[kind]}", flush=True)
+                    print(f"--- {name}: {kind}: {str(error)[:200]}\n    {found[kind]}", flush=True)
     return runs, found
 
 
@@ -86,13 +89,10 @@ def _memory() -> str | None:
 
 def _kind(error: Exception) -> str:
     """Exception and the place in the project it came from."""
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if "/site-packages/" not in f.filename
-    ]
-    last = frames[-1]
-    return (
-        f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno} ({str(error)[:80]!r})"
-    )
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if any(f"/{part}/" in f.filename for part in _OURS)]
+    last = ours[-1] if ours else frames[-1]
+    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
 
 
 def _kept(out: Path, name: str, data: bytes) -> Path:
@@ -161,14 +161,14 @@ def has_atheris() -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fuzz; exit code 1 if anything was found."""
-    from tests.fuzz.targets import TARGETS, check
+    from tests.fuzz.targets import all_targets, check
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
     parser.add_argument(
         "--seconds", type=float, default=60, help="in all, shared among the targets"
     )
     parser.add_argument(
-        "--target", action="append", choices=sorted(TARGETS), help="repeatable; default all"
+        "--target", action="append", choices=sorted(all_targets()), help="repeatable; default all"
     )
     parser.add_argument("--seed", type=int, default=0, help="of random changes")
     parser.add_argument("--random", action="store_true", help="random changes even with atheris")
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, default=Path("fuzz-found"), help="where inputs are kept"
     )
     given = parser.parse_args(arguments)
-    names = given.target or sorted(TARGETS)
+    names = given.target or sorted(all_targets())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     if given.input:
         with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ has been found.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ class Target:
 
 
 TARGETS: dict[str, Target] = {}
+
+
+def all_targets() -> dict[str, Target]:
+    """Every target, those of binary files too."""
+    importlib.import_module("tests.fuzz.targets_binary")
+    return TARGETS
 
 
 def check(name: str, folder: Path, data: bytes) -> bool:
