@@ -17,6 +17,7 @@ from featurestore.build.simulate_events import Costs, Crew, Played, Stage, play
 from featurestore.build.simulate_rates import Machine, ModelRate, Rates
 from featurestore.build.simulate_workload import Workload
 from featurestore.errors import InputError
+from featurestore.export.publish import WORKERS
 from featurestore.store.ranges import PIECE_BYTES
 from featurestore.store.remote import PARALLEL
 
@@ -345,10 +346,10 @@ def _requests(workload: Workload, machine: Machine, total: int, files: int) -> R
         pieces += max(count, -(-workload.shard_bytes(task) // PIECE_BYTES))
     send = total / (machine.network_mb_per_s * MB)
 
-    def taking(requests: int) -> float:
-        return max(send, requests * machine.request_s / PARALLEL)
+    def taking(requests: int, at_once: int) -> float:
+        return max(send, requests * machine.request_s / at_once)
 
-    return Requests(files, pieces, 2, 2, taking(files), taking(pieces))
+    return Requests(files, pieces, 2, 2, taking(files, WORKERS), taking(pieces, PARALLEL))
 
 
 def _memory(workload: Workload, rates: Rates, crew: Crew) -> float:

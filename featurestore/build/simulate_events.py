@@ -110,7 +110,8 @@ class _Worker:
     costly: int = 0
     turns: int = 0
     queue: deque[_Run] = field(default_factory=deque)
-    loaded: dict[str, str] = field(default_factory=dict)
+    loaded: set[str] = field(default_factory=set)
+    loading: bool = False
     ready: bool = True
 
 
@@ -270,7 +271,7 @@ class _Play:
         stages: deque[tuple[Stage, float]] = deque(
             (stage, costs.seconds[stage]) for stage in STAGES if costs.seconds.get(stage, 0.0) > 0
         )
-        if costs.loads and worker.loaded.get(costs.loads) != "done":
+        if costs.loads and costs.loads not in worker.loaded:
             stages.appendleft(("load", costs.load_seconds))
         self._next_stage(_Run(job, worker, stages, costs.loads))
 
@@ -280,14 +281,13 @@ class _Play:
         while run.stages:
             stage, seconds = run.stages[0]
             if stage == "load":
-                state = worker.loaded.get(run.loads)
-                if state == "done":
+                if run.loads in worker.loaded:
                     run.stages.popleft()
                     continue
-                if state == "loading":
+                if worker.loading:  # one model at a time, whichever it is
                     worker.queue.append(run)
                     return
-                worker.loaded[run.loads] = "loading"
+                worker.loading = True
             if stage == "model" and run.job is not None and run.job.costly:
                 if worker.turns >= self.crew.slots:
                     worker.queue.append(run)
@@ -304,7 +304,8 @@ class _Play:
         if ended == "model" and run.job is not None and run.job.costly:
             worker.turns -= 1
         if ended == "load":
-            worker.loaded[run.loads] = "done"
+            worker.loaded.add(run.loads)
+            worker.loading = False
         self._next_stage(run)
         if ended in {"model", "load"}:
             waiting, worker.queue = worker.queue, deque()

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from featurestore.store.manifest import hash_file
 from featurestore.store.shard import write_block, write_rows
 from featurestore.store.templates import ZSTD_LEVEL
 
-SECONDS: Final = 1.0
+SECONDS: Final = 2.0
 """How long a model is tried."""
 FIRST: Final = 8
 """Windows of the first try of a model; at a second each, more would keep people waiting."""
@@ -42,6 +42,7 @@ CHUNKS: Final = 16
 """Chunks of a genome that are compressed on trial; a smaller genome is compressed whole."""
 _ROW: Final = 64 * 1024
 _ROWS: Final = 512
+_WIDE: Final = 1024
 
 
 def seconds_of(work: Callable[[], Any], repeats: int = 3) -> float:
@@ -63,15 +64,15 @@ def resident() -> float:
 class ModelFigures:
     """What a trial of an embedder gave.
 
-    ``windows_per_s`` of all slots together, ``around_s`` what a build does about a window beside the
-    model, of which ``prepare_s`` before it.
+    ``windows_per_s`` of all slots together; ``prepare_s`` what a build does about a window beside the
+    model, and ``byte_s`` about a stored byte.
     """
 
     windows_per_s: float
     load_s: float
     memory_bytes: float
     prepare_s: float
-    around_s: float
+    byte_s: float
     distinct: float
 
 
@@ -112,20 +113,29 @@ def try_model(
     rate = model_rate(embedder, countable, slots, threads)
     digest = input_digests(codes, np.ones(codes.shape[:-1], bool)).reshape(len(flat), -1)
     distinct = len(np.unique(digest, axis=0)) / max(len(flat), 1)
-    free = _Free(embedder.spec)
-
-    def prepare() -> None:
-        input_digests(source.bin_inputs(0, genes, width), np.ones(codes.shape[:-1], bool))
-
-    def around() -> None:
-        embed_range(free, source, 0, genes)
-
-    prepare_s, around_s = seconds_of(prepare), seconds_of(around)
     share = min(1.0, len(countable) / max(len(flat), 1))
     return ModelFigures(
-        rate, load_s, max(resident() - before, 0.0), prepare_s / max(len(flat), 1),
-        max(around_s, prepare_s) / max(len(flat), 1), min(distinct, share),
+        rate, load_s, max(resident() - before, 0.0), *_around(embedder.spec, source, genes),
+        min(distinct, share),
     )  # fmt: skip
+
+
+def _around(spec: EmbedderSpec, source: WindowSource, genes: int) -> tuple[float, float]:
+    """What a build does about its windows beside the model.
+
+    Returns
+    -------
+    seconds of a window; seconds of a stored byte, which wide vectors tell from narrow ones
+    """
+    windows = genes * len(source.regions) * source.bins
+
+    def seconds(channels: int) -> float:
+        free = _Free(replace(spec, outputs={"x": channels}, positions=0, context="bin"))
+        embed_range(free, source, 0, 1)
+        return seconds_of(lambda: embed_range(free, source, 0, genes))
+
+    narrow, wide = seconds(1), seconds(_WIDE)
+    return narrow / windows, max(wide - narrow, wide / 100) / (2 * (_WIDE - 1) * windows)
 
 
 def model_rate(embedder: Embedder, codes: NDArray[np.uint8], slots: int, threads: int) -> float:

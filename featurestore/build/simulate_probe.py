@@ -174,17 +174,13 @@ def _models(
 
 
 def _note(group: GroupPlan, figures: ModelFigures, device: str, slots: int, found: _Found) -> None:
-    identity = group.identity
     prepare = 1 / max(figures.prepare_s, 1e-9)
     found.models[group.embedder_name] = ModelRate(
         figures.windows_per_s / slots, max(figures.load_s, 1e-6), figures.memory_bytes, device,
         prepare, origin=MEASURED,
     )  # fmt: skip
     found.distinct[group.pool] = figures.distinct
-    vector = sum(
-        2 * max(c, 1) * max(identity["positions"], 1) for c in identity["outputs"].values()
-    )
-    found.finish.append((vector + 17) / max(figures.around_s - figures.prepare_s, 1e-9) / 1e6)
+    found.finish.append(1e-6 / figures.byte_s)
     found.prepare.append(prepare)
     found.machine["prepare_windows_per_s"] = min(found.prepare)
     found.machine["finish_mb_per_s"] = median_of(found.finish, 1.0)

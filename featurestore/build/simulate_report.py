@@ -24,9 +24,17 @@ def facts_of(
         "shards": len(workload.plan.tasks()), "shards_to_compute": len(workload.pending),
         "cores": cores, "one_machine": one_machine,
         "distinct": dict(workload.distinct), "shared": dict(workload.shared),
+        "not_searched": _not_searched(workload),
         "machine": machine, "models": {n: asdict(r) for n, r in rates.models.items()},
         "outcomes": [{**asdict(o), "hours": o.hours} for o in outcomes],
     }  # fmt: skip
+
+
+def _not_searched(workload: Workload) -> list[str]:
+    """Costly embedders of which nobody knows how many inputs several shards need."""
+    groups = [g for s in workload.plan.species for g in s.groups if g.embeds]
+    costly = [g for g in groups if g.identity["costly"] and g.pool not in workload.shared]
+    return sorted({g.embedder_name for g in costly})
 
 
 def render(facts: Mapping[str, Any]) -> str:
@@ -50,9 +58,9 @@ def render(facts: Mapping[str, Any]) -> str:
     for name, one in facts["machine"].items():
         by_origin.setdefault(one["origin"], []).append(f"{name} {one['value']:,.4g}")
     lines += [f"  {origin}: {', '.join(names)}" for origin, names in sorted(by_origin.items())]
-    unknown = {p: s for p, s in facts["distinct"].items() if p not in facts["shared"]}
-    if facts["models"] and (unknown or not facts["distinct"]):
-        lines.append("  assumed: no window occurs in two shards")
+    if facts["not_searched"]:
+        names = ", ".join(facts["not_searched"])
+        lines.append(f"  assumed: no window of {names} occurs in two shards")
     return "\n".join(lines)
 
 
