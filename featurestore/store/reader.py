@@ -23,7 +23,7 @@ from featurestore.store.files import StoreFiles
 from featurestore.store.manifest import hash_bytes
 from featurestore.store.places import files_of, manifest_at, shown
 from featurestore.store.quantised import QuantisedArray, is_quantised
-from featurestore.store.root import root_of
+from featurestore.store.root import check_same, root_of
 from featurestore.store.rows import VERIFY, Verify
 from featurestore.store.shard import damaged
 from featurestore.store.source import StoreSource
@@ -164,7 +164,8 @@ class Store:
         """
         # Over a network every such file is a request, and the root's copy is held against the manifest.
         if path not in self._sound and not self.files.is_remote:
-            self._sound_file(f"{path}/zarr.json")
+            own = self._sound_file(f"{path}/zarr.json")
+            check_same(own, self._metadata[path], f"{self.path}/{path}/zarr.json")
             self._sound.add(path)
 
     def check_group(self, species: str, group: str) -> None:
