@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from featurestore.errors import StoreError
 from featurestore.store.manifest import read_manifest
+from featurestore.untrusted import read_json
 
 
 def meristem_attribute(file: Path) -> dict[str, Any]:
     """The ``meristem`` attribute of a ``zarr.json``; empty where there is none or it cannot be read."""
     try:
-        found = json.loads(file.read_bytes())["attributes"]["meristem"]
+        found = read_json(file)["attributes"]["meristem"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

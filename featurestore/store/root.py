@@ -42,6 +42,23 @@ def root_of(raw: bytes, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return attributes, metadata
 
 
+def check_same(raw: bytes, held: Mapping[str, Any], place: str) -> None:
+    """Refuse a node whose own ``zarr.json`` says other than the root's copy of it.
+
+    We read the copy, other readers the node's own: one store would be two.
+
+    Raises
+    ------
+    DamagedStoreError
+    """
+    try:
+        same = parse_json(raw) == held
+    except ValueError:
+        same = False
+    if not same:
+        raise _refused(place, "it says other than the copy in the root's zarr.json")
+
+
 def _check_own(own: Any, metadata: Mapping[str, Any], place: str) -> None:
     """What we ourselves write into attributes, where it is ours at all."""
     if not isinstance(own, dict):

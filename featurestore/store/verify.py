@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Final
 
 from featurestore.errors import InputError, StoreError, StoreNotFoundError
 from featurestore.schema import registered
+from featurestore.store.files import checked_key
 from featurestore.store.findings import Finding
 from featurestore.store.identify import is_ours
+from featurestore.store.layout import layout_of
 from featurestore.store.manifest import MANIFEST, Manifest, hash_file, read_manifest
+from featurestore.untrusted import parse_json
 
 LINK: Final = "a symbolic link, which a store never holds"
 STRANGER: Final = "does not belong to the store"
@@ -65,8 +69,11 @@ def verify(store: Path) -> Verification:
 def _checksums(store: Path, manifest: Manifest) -> Iterator[Finding]:
     for name, expected in sorted(manifest.files.items()):
         try:
-            size = (store / name).stat().st_size
-            if size != expected.size:
+            found = (store / name).stat()
+            size = found.st_size
+            if not S_ISREG(found.st_mode):
+                yield Finding(name, "not a file")
+            elif size != expected.size:
                 yield Finding(name, f"{size:,} bytes where {expected.size:,} belong")
             elif hash_file(store / name, expected) != expected:
                 yield Finding(name, "its bytes are not those that were written (digest differs)")
@@ -94,8 +101,13 @@ def structure(read: Callable[[str], bytes], manifest: Manifest) -> Iterator[Find
     for name in sorted(manifest.files):
         if not name.endswith("zarr.json"):
             continue
-        body = json.loads(read(name))
-        if body["node_type"] != "array":
+        try:
+            body = parse_json(read(name))
+            if body["node_type"] != "array":
+                continue
+            layout_of(body, name)
+        except (ValueError, KeyError, TypeError, StoreError) as error:
+            yield Finding(name, f"describes no array that can be ({type(error).__name__}: {error})")
             continue
         folder = name.removesuffix("/zarr.json")
         spec = registered(folder.split("/", 1)[1])
@@ -106,9 +118,18 @@ def structure(read: Callable[[str], bytes], manifest: Manifest) -> Iterator[Find
             yield Finding(name, "an array that the schema does not know")
         elif dims != spec.dims[: len(dims)]:
             yield Finding(name, f"dimensions {dims} where the schema has {spec.dims}")
+        if (count := chunk_count(body)) > len(manifest.files):
+            yield Finding(name, f"its shape asks for {count:,} files, more than the store has")
+            continue
         for chunk in chunk_names(folder, body):
             if chunk not in manifest.files:
                 yield Finding(chunk, "the manifest lacks a chunk that the array's shape asks for")
+
+
+def chunk_count(metadata: dict[str, Any]) -> int:
+    """Files that an array of this metadata consists of."""
+    shape, chunk = metadata["shape"], metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    return prod(-(-s // c) for s, c in zip(shape, chunk, strict=True))
 
 
 def chunk_names(folder: str, metadata: dict[str, Any]) -> Iterator[str]:
@@ -117,6 +138,12 @@ def chunk_names(folder: str, metadata: dict[str, Any]) -> Iterator[str]:
     counts = [-(-s // c) for s, c in zip(shape, chunk, strict=True)]
     for index in product(*(range(n) for n in counts)):
         yield "/".join([folder, "c", *(str(i) for i in index)])
+
+
+def _behind_link(store: Path, name: str) -> bool:
+    """Whether a folder on the way to a file of the store is a link, or the way leads out."""
+    parts = Path(checked_key(name)).parts[:-1]
+    return any((store / Path(*parts[: i + 1])).is_symlink() for i in range(len(parts)))
 
 
 def repair(store: Path) -> list[Finding]:
@@ -136,7 +163,9 @@ def repair(store: Path) -> list[Finding]:
     """
     if not is_ours(store):
         raise InputError(f"{store}: not a store of this project, so nothing in it was touched")
-    removed = [f for f in verify(store).findings if f.what not in STRANGE]
+    found = [f for f in verify(store).findings if f.what not in STRANGE]
+    # What lies behind a link is somebody else's: the link is told, and nothing behind it touched.
+    removed = [f for f in found if not _behind_link(store, f.file)]
     for finding in removed:
         (store / finding.file).unlink(missing_ok=True)
     return removed
