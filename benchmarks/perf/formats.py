@@ -274,11 +274,13 @@ def parquet(path: Path, shape: tuple[int, ...]) -> Format:
 
         def take(rows: Rows) -> Values:
             wanted, place = np.unique(rows // group, return_inverse=True)
-            return groups(wanted.tolist())[place * group + rows % group]
+            found: Values = groups(wanted.tolist())[place * group + rows % group]
+            return found
 
-        return Opened(
-            take, lambda a, b: groups(list(range(a // group, -(-b // group)))), lambda: groups(list(range(file.num_row_groups)))
-        )  # fmt: skip
+        def part(first: int, last: int) -> Values:
+            return groups(list(range(first // group, -(-last // group))))
+
+        return Opened(take, part, lambda: part(0, shape[0]))
 
     return Format(f"Parquet (pyarrow {version('pyarrow')})", write, opened, lambda: [path])
 

@@ -280,37 +280,12 @@ def _pooled(root: Path, rows: int, shard: int, repeats: int) -> dict[str, float]
     return {f"pooled matrix into memory, of a memory map: {n}": r for n, r in found.items()}
 
 
-_MEMORY: Final = """
-import sys
-from pathlib import Path
-import numpy as np
-from benchmarks.perf.formats import Ours, zarr_python
-from featurestore.store.kernels import kernels
-def peak():
-    """Bytes; not of getrusage, which inherits the peak of the process that started this one."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-rows, folder, who = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-values = np.ones((rows, 48, 768), np.float16)
-ours = Ours(folder, values.shape, rows)
-writer = ours if who == "ours" else zarr_python(folder / "z", ours, values.shape)
-kernels(1 << 40)
-small = np.ones((2, 4), np.float16)
-Ours(folder / "warm", small.shape, 2).write(small)
-if who != "ours":
-    import zarr
-    zarr.create_array(zarr.storage.MemoryStore(), data=small)
-before = peak()
-writer.write(values)
-print((peak() - before) / values.nbytes)
-"""
-
-
 def _extra_memory(root: Path, shard: int) -> dict[str, float]:
     """Peak memory of a process that writes one shard, beyond the shard itself, by its size."""
     figures = {}
     for who, name in (("ours", OURS), ("zarr", "zarr-python")):
-        words = [sys.executable, "-c", _MEMORY, str(shard), str(root / f"memory_{who}"), who]
+        folder = str(root / f"memory_{who}")
+        words = [sys.executable, "-m", "benchmarks.perf.shard_memory", str(shard), folder, who]
         done = subprocess.run(words, check=True, capture_output=True, text=True)
         figures[f"extra memory of writing a shard, of its bytes: {name}"] = float(done.stdout)
     return figures

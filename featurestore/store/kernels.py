@@ -25,12 +25,15 @@ short command do not wait for a compiler."""
 _PIECE: Final = 1 << 20
 _MOST_ROWS: Final = 512
 
+_SHARED_OUT: Final = 48 * 2**20
+"""Bytes from which on a copy is worth several threads; batches of a training loop stay below."""
+
 _SOURCES: Final = Path(loading.__file__).parent / "src"
 _SIGNATURES: Final = {
     "meristem_crc32c": (ctypes.c_uint32, 1, 2),
     "meristem_reserve": (loading.SIZE, 0, 2),
     "meristem_write_rows": (loading.SIZE, 2, 4),
-    "meristem_gather": (loading.SIZE, 4, 5),
+    "meristem_gather": (loading.SIZE, 4, 6),
 }
 
 
@@ -86,9 +89,16 @@ class ShardKernels:
         """
         found: int = self.functions["meristem_gather"](
             maps, sound, address(rows), address(out), len(rows), row_bytes, inner_rows, shard_rows,
-            all_rows,
+            all_rows, 1 if out.nbytes < _SHARED_OUT else _threads(),
         )  # fmt: skip
         return found
+
+
+def _threads() -> int:
+    """Threads that large copies are shared among: what this process may use, at most 4."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(4, len(os.sched_getaffinity(0)))
+    return min(4, os.cpu_count() or 1)
 
 
 def _raise(code: int) -> None:
@@ -205,6 +215,9 @@ def _test_gathering(found: ShardKernels) -> None:
         raise _refuse("a wrong checksum is not seen")
     if found.gather(address(maps), None, rows, np.empty_like(wanted), 10_000, 2, 6, 11) != -2:
         raise _refuse("a row outside the array is not seen")
+    maps[1] = 0
+    if found.gather(address(maps), None, back, np.empty_like(wanted), 10_000, 2, 6, 12) != -4:
+        raise _refuse("a shard that is not open is not seen")
 
 
 _loaded = loading.Loaded(_load, "plain Python reads and writes shards", logging.INFO)
