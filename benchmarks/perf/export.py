@@ -17,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.export.profiles import Profile
 from featurestore.store.reader import Store, open_store
 
 SPECIES: Final = "arabidopsis_thaliana"
-PROFILES: Final = ("remote", "int8")
+PROFILES: Final[tuple[Profile, ...]] = ("remote", "int8")
 EMBEDDERS: Final = ("plantcaduceus-nano", "kmer")
 DATASET: Final = """embedders = ["kmer", "plantcaduceus-nano"]
 [regions]
@@ -46,9 +47,9 @@ def measure(data: Path, repeats: int) -> dict[str, float]:
         path = folder / "dataset.toml"
         path.write_text(DATASET.format(data=(data / "ath_windows").resolve(), species=SPECIES))
         build(path, folder / "local.zarr")
-        stores = {"local": open_store(folder / "local.zarr")}
+        stores: dict[str, Store] = {"local": open_store(folder / "local.zarr")}
         for profile in PROFILES:
-            export_store(stores["local"], folder / f"{profile}.zarr", profile=profile)  # type: ignore[arg-type] # one of its words
+            export_store(stores["local"], folder / f"{profile}.zarr", profile=profile)
             stores[profile] = open_store(folder / f"{profile}.zarr")
         for embedder in EMBEDDERS:
             figures |= _figures(stores, embedder, repeats)
@@ -93,8 +94,8 @@ def _bytes(store: Store, embedder: str) -> int:
 
 def _target(store: Store) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     table = store.expression(SPECIES)
-    assert table is not None  # noqa: S101 - the data set has it
-    held = np.isfinite(table.value).all(axis=1)
+    assert table is not None
+    held = np.asarray(np.isfinite(table.value).all(axis=1), np.bool_)
     return np.log10(1 + np.nan_to_num(np.median(table.value, axis=1))).astype(np.float64), held
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +71,15 @@ def manifest_at(files: StoreFiles) -> Manifest:
             files.know(manifest)
             return manifest
     raise files.damage(MANIFEST, "it is missing, or its bytes are not those that were written")
+
+
+def prefetch(files: StoreFiles, keys: Iterable[str]) -> None:
+    """Fetch small files side by side where each would else be waited for; nothing on a disk."""
+    if files.is_remote:
+        from featurestore.store.remote import RemoteFiles
+
+        assert isinstance(files, RemoteFiles)  # noqa: S101 - the only remote files there are
+        files.prefetch(keys)
 
 
 def _is_there(files: StoreFiles, key: str) -> bool:

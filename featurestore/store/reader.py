@@ -21,7 +21,7 @@ from featurestore.schema import SCALE, SCHEMA_VERSION, SPECIES, Status
 from featurestore.store.arrays import StoredArray
 from featurestore.store.files import StoreFiles
 from featurestore.store.manifest import hash_bytes
-from featurestore.store.places import files_of, manifest_at, shown
+from featurestore.store.places import files_of, manifest_at, prefetch, shown
 from featurestore.store.quantised import QuantisedArray, is_quantised
 from featurestore.store.root import check_same, root_of
 from featurestore.store.rows import VERIFY, Verify
@@ -217,7 +217,7 @@ class Store:
 
     def genes(self, species: str, rows: NDArray[np.int64] | None = None) -> GeneTable:
         """Genes of a species with their coordinates: all, or some by row, in that order."""
-        self._known(species)
+        prefetch(self.files, (f"{self._known(species)}/{name}/c/0" for name in _GENE_ARRAYS))
 
         def text(name: str) -> Text | None:
             if not self.has(species, name):

@@ -20,9 +20,9 @@ import featurestore
 from featurestore.build.engine import build
 from featurestore.cli import cli
 from featurestore.errors import DamagedStoreError, InputError, RemoteStoreError, UnknownNameError
-from featurestore.export.profiles import round_to_bfloat16
+from featurestore.export.profiles import largest_by_channel, round_to_bfloat16
 from featurestore.export.publish import export_store
-from featurestore.store.quantised import decoded
+from featurestore.store.quantised import decode, decoded, encode, scale_of
 from featurestore.store.verify import verify
 from tests.builders.dataset import write_dataset
 from tests.builders.species import random_species
@@ -268,14 +268,37 @@ class TestInt8:
             values.values, store.features("plant", "kmer"), rtol=1e-3, atol=1e-6
         )
 
-    def test_vectors_that_are_not_there_stay_nan(self, built, tmp_path):
-        from featurestore.store.quantised import decode, encode, scale_of
+    def test_vectors_that_are_not_there_stay_nan_and_zeros_stay_zeros(self):
+        values = np.array([[1.0, -2.0], [np.nan, np.nan], [0.0, 0.0]], np.float16)
+        scale = scale_of(largest_by_channel([values]))
+        read = decode(encode(values, scale), scale)
+        np.testing.assert_array_equal(np.isnan(read), np.isnan(values))
+        np.testing.assert_array_equal(read[2], [0, 0])
+        np.testing.assert_allclose(read[0], values[0], rtol=1e-3)
 
-        values = np.array([[1.0, -2.0], [np.nan, np.nan], [0.5, 0.0]], np.float16)
-        scale = scale_of(np.array([1.0, 2.0], np.float32))
-        np.testing.assert_array_equal(
-            np.isnan(decode(encode(values, scale), scale)), np.isnan(values)
-        )
+    def test_what_a_ridge_predicts_hardly_changes(self):
+        """On simulated vectors like those of a trained model: correlated channels, some 25 times as large."""
+        rng = np.random.default_rng(0)
+        n, bins, channels = 800, 8, 96
+        latent = rng.normal(size=(n, bins, 12))
+        x = latent @ rng.normal(size=(12, channels)) + 0.5 * rng.normal(size=(n, bins, channels))
+        gain = rng.lognormal(0, 0.5, channels)
+        gain[:4] *= 25
+        x = (x * gain + rng.normal(size=channels)).astype(np.float16)
+        y = latent[:, 2, :3].sum(axis=-1) + latent[:, 5, 0] + 2 * rng.normal(size=n)
+        scale = scale_of(largest_by_channel([x]))
+        codes = encode(x, scale)
+        assert codes.nbytes * 2 == x.nbytes
+        train = np.arange(n) < 600
+
+        def predict(values: np.ndarray) -> np.ndarray:
+            flat = values.reshape(n, -1).astype(np.float64)
+            flat = (flat - flat[train].mean(axis=0)) / flat[train].std(axis=0)
+            gram = flat[train] @ flat[train].T + 1000 * np.eye(600)
+            return flat[~train] @ flat[train].T @ np.linalg.solve(gram, y[train])
+
+        assert np.corrcoef(predict(x), y[~train])[0, 1] > 0.5, "there is something to predict"
+        assert np.corrcoef(predict(x), predict(decode(codes, scale)))[0, 1] > 0.9999
 
 
 class TestBucket:
