@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +126,31 @@ class RunPlan:
             str(self.seed),
         )
         return ".".join([*(_safe(part) for part in parts), self.digest[:8]])
+
+
+def placed(options: RunOptions) -> RunOptions:
+    """Options of which each fit knows where its workers are, if it is to be spread over them.
+
+    Raises
+    ------
+    InputError
+        If the spreading is none, or there is no scheduler to spread over.
+    ClusterError
+        If nobody answers there, or no worker is there.
+    """
+    if options.spread not in ("folds", "rows"):
+        raise InputError(f"--spread {options.spread}: choose folds or rows")
+    if options.spread == "folds":
+        return options
+    if options.scheduler is None:
+        raise InputError(
+            "--spread rows needs workers: give --scheduler tcp://… of a Dask scheduler"
+        )
+    from learners.workers import count_workers
+
+    workers = count_workers(options.scheduler)
+    budget = replace(options.budget, scheduler=options.scheduler, workers=workers)
+    return replace(options, budget=budget)
 
 
 def _safe(text: str) -> str:

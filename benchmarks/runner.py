@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from benchmarks.plans import (
     RunOptions,
     RunPlan,
     identity_of,
+    placed,
     read_params,
     split_learner,
 )
@@ -89,7 +90,7 @@ def run(store: Any, options: RunOptions, progress: Progress | None = None) -> li
     StoreError
         If the store turns out damaged while it is read.
     """
-    options = _placed(options)
+    options = placed(options)
     plans = plan_runs(store, options, progress)
     task = get_task(options.task)
     total = sum(len(plan.split.folds(plan.repeat)) for plan in plans)
@@ -102,23 +103,6 @@ def run(store: Any, options: RunOptions, progress: Progress | None = None) -> li
 
 FitFold = Callable[[RunPlan, int, RunFolder], dict[str, Any]]
 """Fits one fold of a run, writes it into the folder of the run, gives its facts."""
-
-
-def _placed(options: RunOptions) -> RunOptions:
-    """Options of which each fit knows where its workers are, if it is to be spread over them."""
-    if options.spread not in ("folds", "rows"):
-        raise InputError(f"--spread {options.spread}: choose folds or rows")
-    if options.spread == "folds":
-        return options
-    if options.scheduler is None:
-        raise InputError(
-            "--spread rows needs workers: give --scheduler tcp://… of a Dask scheduler"
-        )
-    from learners.workers import count_workers
-
-    workers = count_workers(options.scheduler)
-    budget = replace(options.budget, scheduler=options.scheduler, workers=workers)
-    return replace(options, budget=budget)
 
 
 def _fitting(plans: Sequence[RunPlan], options: RunOptions) -> AbstractContextManager[FitFold]:
