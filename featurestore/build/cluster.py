@@ -45,6 +45,7 @@ CLUSTERS: Final = {
 
 _THREADS: Final = 2
 """Of a local worker: one has the model, the other cuts windows or writes."""
+_ANY_PORT: Final = "127.0.0.1:0"
 _GPU_THREADS: Final = 3
 """… and one for what needs no model, so that it waits for no GPU and no GPU for it."""
 
@@ -131,10 +132,12 @@ def start_cluster(execution: Execution) -> Any:
     cls = cluster_class(name)
     options = dict(execution.options)
     if name == "local":
-        options = {"n_workers": 0, "threads_per_worker": _THREADS, "dashboard_address": dashboard(), **options}  # fmt: skip
+        options = {"n_workers": 0, "threads_per_worker": _THREADS, "dashboard_address": _ANY_PORT, **options}  # fmt: skip
     try:
-        cluster = cls(**options)
-    except (TypeError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Port .*is already in use", UserWarning)
+            cluster = cls(**options)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"--cluster {name} cannot be started: {error}. Its settings come from --cluster-option KEY=VALUE "
             "and from Dask's configuration files."
@@ -162,17 +165,26 @@ def visible_gpus() -> list[str]:
     return told.stdout.split()
 
 
-def dashboard() -> str | None:
-    """Address to serve the dashboard at, on this machine alone; None without bokeh."""
-    return "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None
+def has_dashboard() -> bool:
+    """Whether what Dask draws its dashboard with is installed."""
+    return importlib.util.find_spec("bokeh") is not None
 
 
-def local_cluster(workers: int, device: str | None, options: Mapping[str, Any]) -> Any:
-    """Worker processes on this machine, each with its own GPU where the device is ``cuda``."""
+def local_cluster(
+    workers: int, device: str | None, options: Mapping[str, Any] | None = None
+) -> Any:
+    """Worker processes on this machine, each with its own GPU where the device is ``cuda``.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        Further arguments of each :class:`distributed.Nanny`.
+    """
     from distributed import Nanny, Scheduler, SpecCluster
 
     gpus = visible_gpus() if device == "cuda" else []
-    common = {"nthreads": _GPU_THREADS if gpus else _THREADS, "silence_logs": "CRITICAL", **options}
+    common: dict[str, Any] = {"nthreads": _GPU_THREADS if gpus else _THREADS, "silence_logs": "CRITICAL"}  # fmt: skip
+    common |= options or {}
     spec = {}
     for number in range(workers):
         own = dict(common)
@@ -182,7 +194,7 @@ def local_cluster(workers: int, device: str | None, options: Mapping[str, Any]) 
         spec[number] = {"cls": Nanny, "options": own}
     scheduler = {
         "cls": Scheduler,
-        "options": {"port": 0, "host": "127.0.0.1", "dashboard": bool(dashboard()), "dashboard_address": dashboard()},
+        "options": {"port": 0, "host": "127.0.0.1", "dashboard": has_dashboard(), "dashboard_address": _ANY_PORT},
     }  # fmt: skip
     cluster = SpecCluster(scheduler=scheduler, silence_logs="CRITICAL", name="build")
     cluster.worker_spec.update(spec)  # only now: a worker that dies at once must not end the build
@@ -236,17 +248,14 @@ def _on_dask(execution: Execution, work: WorkArea, say: Say) -> Iterator[DaskWor
         if execution.scheduler:
             client = stack.enter_context(_client_of(execution.scheduler))
         else:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Port .* is already in use", UserWarning)
-                if execution.cluster:
-                    cluster = stack.enter_context(start_cluster(execution))
-                else:
-                    count = worker_count(execution)
-                    options = dict(execution.options)
-                    cluster = stack.enter_context(local_cluster(count, execution.device, options))
-                    stack.enter_context(kept_alive(cluster))
+            if execution.cluster:
+                cluster = stack.enter_context(start_cluster(execution))
+            else:
+                count = worker_count(execution)
+                cluster = stack.enter_context(local_cluster(count, execution.device))
+                stack.enter_context(kept_alive(cluster))
             client = stack.enter_context(Client(cluster))
-        if importlib.util.find_spec("bokeh") and (link := client.dashboard_link):
+        if has_dashboard() and (link := client.dashboard_link):
             say(f"dashboard: {link}")
         _wait_for_one(client, execution, say)
         check_workers(client, work)

@@ -115,19 +115,19 @@ def culprits(fate: Fate, count: int, batch: int) -> Iterator[tuple[int, str]]:
     """
     for first in range(0, count, batch):
         last = min(first + batch, count)
-        if (wrong := fate(first, last)) == "":
+        if not (whole := fate(first, last)):
             continue
-        at = first
-        while last - at > 1:
-            middle = (at + last) // 2
-            if left := fate(at, middle):
-                last, wrong = middle, left
-            elif right := fate(middle, last):
-                at, wrong = middle, right
-            else:
-                at = -1
-                break
-        yield at, wrong
+        low, high, wrong = first, last, whole
+        while high - low > 1:
+            middle = (low + high) // 2
+            if left := fate(low, middle):
+                high, wrong = middle, left
+            else:  # it is in the other half then; tried below, as each death costs seconds
+                low, wrong = middle, ""
+        if wrong := wrong or fate(low, high):
+            yield low, wrong
+        else:
+            yield -1, whole
 
 
 def examine(
