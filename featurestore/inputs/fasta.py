@@ -9,16 +9,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.inputs.files import read_bytes
 from featurestore.inputs.findings import MOST_EXAMPLES
 from featurestore.inputs.model import Genome
+from featurestore.inputs.pieces import UnreadableError, pieces_of
 from featurestore.inputs.problems import Problems, examples, shown
 from featurestore.sequence import iupac
 
 _BLANK: Final = 254
-# Records are coded in groups of about this many bytes: one array operation serves thousands of
-# short contigs, and a long genome never has all its temporaries in memory at once.
+# The file is coded in pieces of about this many bytes: one array operation serves thousands of
+# short contigs, and a long genome never stands in memory as text beside its codes.
 _GROUP: Final = 1 << 24
+_LONGEST_HEADER: Final = 1 << 24
 
 
 def _table() -> NDArray[np.uint8]:
@@ -76,34 +77,186 @@ def contig_lengths(genome: Genome) -> dict[str, int]:
 
 
 def read_fasta(path: Path, problems: Problems, what: str = "record") -> FastaRecords | None:
-    """Read a FASTA file, plain, gzip or bgzip; ``what`` names a record in problems."""
-    data = read_bytes(path, problems)
-    if data is None:
+    """Read a FASTA file, plain, gzip or bgzip; ``what`` names a record in problems.
+
+    Needs little more memory than the codes that it gives.
+    """
+    reader = _Reader(path, problems, what)
+    try:
+        for piece in pieces_of(path, _GROUP, problems):
+            reader.take(piece)
+        reader.end()
+    except UnreadableError:
         return None
-    if b"\r" in data and b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
-    if not data.strip():
-        problems.add(path, "the file is empty", "give a FASTA file: >id, then its sequence")
-        return None
-    if not data.lstrip().startswith(b">"):
-        line = data[: len(data) - len(data.lstrip())].count(b"\n") + 1
-        first = data.lstrip()[:20].split(b"\n")[0].decode("latin-1")
-        text = f"sequence before the first '>': {first!r}"
-        problems.add(path, text, "a FASTA file begins with a header line, >id", f"line {line}")
-        return None
-    starts, ends = _headers(data)
-    words = [_words(data[s + 1 : e]) for s, e in zip(starts, ends, strict=True)]
-    names = [w[0] for w in words]
-    code, lengths = _encode(data, starts, ends)
-    bad = bool((code == iupac.UNKNOWN).any())
-    if bad:
-        _tell_letters(path, problems, what, data, names, starts, ends)
-    if _tell_names(path, problems, what, data, names, starts) or bad:
-        return None
-    descriptions = [w[1] if len(w) > 1 else "" for w in words]
-    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    lines = _line_numbers(data, starts)
-    return FastaRecords(names, descriptions, lines, offsets, lengths, code)
+    return reader.records()
+
+
+class _Codes:
+    """An array that grows without ever standing in memory twice."""
+
+    def __init__(self) -> None:
+        self._held = np.empty(0, np.uint8)
+        self.size = 0
+
+    def add(self, codes: NDArray[np.uint8]) -> None:
+        if self.size + len(codes) > len(self._held):
+            # The system moves the pages of a large block, it does not copy them.
+            self._held.resize(max(self.size + len(codes), len(self._held) * 5 // 4), refcheck=False)
+        self._held[self.size : self.size + len(codes)] = codes
+        self.size += len(codes)
+
+    def take(self) -> NDArray[np.uint8]:
+        self._held.resize(self.size, refcheck=False)
+        return self._held
+
+
+class _Reader:
+    """Codes a file piece by piece; a piece may end anywhere, but a header is taken whole."""
+
+    def __init__(self, path: Path, problems: Problems, what: str) -> None:
+        self._path, self._problems, self._what = path, problems, what
+        self._codes = _Codes()
+        self._begun: list[int] = []
+        self._names: list[str] = []
+        self._descriptions: list[str] = []
+        self._lines: list[int] = []
+        self._line = 1  # of the first byte that was not taken yet
+        self._at_line_start = True
+        self._header = b""  # the beginning of a header whose end has not come yet
+        self._cr: bool | None = None
+        self._unknown = 0
+        self._texts: list[str] = []
+        self._places: list[int] = []
+
+    def take(self, piece: bytes) -> None:
+        """Take the next bytes of the file."""
+        if self._cr is None and piece.strip():
+            # Lines that end in a carriage return alone, as an old Macintosh wrote them.
+            self._cr = b"\r" in piece[:-1] and b"\n" not in piece
+        if self._cr:
+            piece = piece.replace(b"\r", b"\n")
+        self._part(self._header + piece if self._header else piece, last=False)
+
+    def end(self) -> None:
+        """Take what was held back."""
+        held, self._header = self._header, b""
+        if held:
+            self._part(held, last=True)
+
+    def _part(self, data: bytes, *, last: bool) -> None:
+        if not self._names:
+            data = self._beginning(data)
+        starts, ends = _headers(data, self._at_line_start)
+        self._header = b""
+        if starts and ends[-1] == len(data) and not last:
+            if len(data) - starts[-1] > _LONGEST_HEADER:
+                self._refuse("a header line has no end", f"line {self._line}")
+            self._header, data = data[starts[-1] :], data[: starts[-1]]
+            del starts[-1], ends[-1]
+        if not data:
+            self._at_line_start = self._at_line_start or bool(self._header)
+            return
+        self._code(data, starts, ends)
+        self._line += data.count(b"\n")
+        self._at_line_start = bool(self._header) or data.endswith(b"\n")
+
+    def _beginning(self, data: bytes) -> bytes:
+        """The data from the first record on; only blanks may stand before it."""
+        rest = data.lstrip()
+        self._line += data.count(b"\n", 0, len(data) - len(rest))
+        self._at_line_start = True
+        if rest and not rest.startswith(b">"):
+            first = rest[:20].split(b"\n")[0].decode("latin-1")
+            self._refuse(f"sequence before the first '>': {first!r}", f"line {self._line}")
+        return rest
+
+    def _refuse(self, what: str, place: str) -> None:
+        self._problems.add(self._path, what, "a FASTA file begins with a header line, >id", place)
+        raise UnreadableError
+
+    def _code(self, data: bytes, starts: list[int], ends: list[int]) -> None:
+        codes = _TABLE[np.frombuffer(data, np.uint8)]
+        for s, e in zip(starts, ends, strict=True):
+            codes[s:e] = _BLANK
+        first_record = len(self._names)
+        for s, e, line in zip(starts, ends, _line_numbers(data, starts), strict=True):
+            words = _words(data[s + 1 : e])
+            self._names.append(words[0])
+            self._descriptions.append(words[1] if len(words) > 1 else "")
+            self._lines.append(self._line + line)
+        keep = codes != _BLANK
+        # Bases of this piece before each header: where the record of the header begins.
+        bounds = np.array([0, *starts], np.int64)
+        before = np.cumsum(np.add.reduceat(keep, bounds, dtype=np.int64))[:-1]
+        self._begun += (self._codes.size + before).tolist()
+        if (codes == iupac.UNKNOWN).any():
+            self._note_letters(data, codes, keep, starts, first_record)
+        self._codes.add(codes[keep])
+
+    def _note_letters(
+        self, data: bytes, codes: NDArray[np.uint8], keep: NDArray[np.bool_], starts: list[int],
+        first_record: int,
+    ) -> None:  # fmt: skip
+        """Note letters that are no IUPAC codes: the first few with line and position."""
+        bad = np.flatnonzero(codes == iupac.UNKNOWN)
+        self._unknown += bad.size
+        for at in bad[: MOST_EXAMPLES - len(self._texts)].tolist():
+            record = first_record - 1 + int(np.searchsorted(starts, at, side="right"))
+            position = self._codes.size + int(keep[:at].sum()) - self._begun[record] + 1
+            name = shown(self._names[record])
+            self._texts.append(f"{chr(data[at])!r} at base {position:,} of {self._what} {name}")
+            self._places.append(self._line + data.count(b"\n", 0, at))
+
+    def records(self) -> FastaRecords | None:
+        """Everything, or None after the mistakes were told."""
+        if not self._names:
+            self._problems.add(
+                self._path, "the file is empty", "give a FASTA file: >id, then its sequence"
+            )
+            return None
+        if self._unknown:
+            self._tell_letters()
+        if self._tell_names() or self._unknown:
+            return None
+        start = np.array(self._begun, np.int64)
+        length = np.diff(np.append(start, self._codes.size))
+        return FastaRecords(
+            self._names, self._descriptions, self._lines, start, length, self._codes.take()
+        )
+
+    def _tell_letters(self) -> None:
+        more = f", … ({self._unknown:,} in all)" if self._unknown > len(self._texts) else ""
+        lines = ", ".join(map(str, self._places))
+        self._problems.add(
+            self._path,
+            f"no IUPAC nucleotide letter: {'; '.join(self._texts)}{more}",
+            "this must be DNA; replace unknown bases by N and take out gaps and stops",
+            f"line{'s' if len(self._places) > 1 else ''} {lines}",
+        )
+
+    def _tell_names(self) -> bool:
+        """Say which headers lack an id or repeat one; True if any does."""
+        seen: dict[str, int] = {}
+        twice: list[tuple[str, int, int]] = []
+        for number, name in enumerate(self._names):
+            first = seen.setdefault(name, number)
+            if first != number and name:
+                twice.append((name, first, number))
+        if twice:
+            _, first, again = twice[0]
+            place = f"lines {self._lines[first]} and {self._lines[again]}"
+            text = f"{self._what} id given twice: {examples(name for name, _, _ in twice)}"
+            mend = f"give every {self._what} its own id (first word of the header)"
+            self._problems.add(self._path, text, mend, place)
+        if "" in seen:
+            text = "a header line '>' without an id"
+            self._problems.add(self._path, text, "write >id", f"line {self._lines[seen['']]}")
+        strange = [name for name in seen if not name.isprintable()]
+        if strange:
+            text = f"a {self._what} id that cannot be printed: {examples(strange)}"
+            mend = "take control characters and unusual blanks out of the id"
+            self._problems.add(self._path, text, mend, f"line {self._lines[seen[strange[0]]]}")
+        return bool(twice) or "" in seen or bool(strange)
 
 
 def _words(header: bytes) -> list[str]:
@@ -116,8 +269,9 @@ def _words(header: bytes) -> list[str]:
 
 
 def _line_numbers(data: bytes, starts: list[int]) -> list[int]:
+    """Lines that end before each header."""
     lines: list[int] = []
-    line, last = 1, 0
+    line, last = 0, 0
     for start in starts:
         line += data.count(b"\n", last, start)
         last = start
@@ -125,11 +279,11 @@ def _line_numbers(data: bytes, starts: list[int]) -> list[int]:
     return lines
 
 
-def _headers(data: bytes) -> tuple[list[int], list[int]]:
+def _headers(data: bytes, at_line_start: bool) -> tuple[list[int], list[int]]:
     """Byte offsets of each ``>`` at the beginning of a line and of the end of its line."""
     starts: list[int] = []
     ends: list[int] = []
-    at = data.find(b">")
+    at = 0 if at_line_start and data.startswith(b">") else data.find(b"\n>") + 1 or -1
     while at >= 0:
         end = data.find(b"\n", at)
         end = len(data) if end < 0 else end
@@ -138,96 +292,3 @@ def _headers(data: bytes) -> tuple[list[int], list[int]]:
         at = data.find(b"\n>", end)
         at = at + 1 if at >= 0 else -1
     return starts, ends
-
-
-def _encode(
-    data: bytes, starts: list[int], ends: list[int]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Codes of all records, headers and blanks left out, and the length of each."""
-    raw = np.frombuffer(data, np.uint8)
-    pieces: list[NDArray[np.uint8]] = []
-    lengths = np.zeros(len(starts), np.int64)
-    first = 0
-    while first < len(starts):
-        last = first + 1
-        while last < len(starts) and starts[last] - starts[first] < _GROUP:
-            last += 1
-        begin = starts[first]
-        stop = starts[last] if last < len(starts) else len(data)
-        codes = _TABLE[raw[begin:stop]]
-        for s, e in zip(starts[first:last], ends[first:last], strict=True):
-            codes[s - begin : e - begin] = _BLANK
-        keep = codes != _BLANK
-        # reduceat over the headers' own offsets: a header is blank, so each sum is one record.
-        sums = np.add.reduceat(keep, np.array(starts[first:last]) - begin, dtype=np.int64)
-        lengths[first:last] = sums
-        pieces.append(codes[keep])
-        first = last
-    return (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)), lengths
-
-
-def _tell_letters(
-    path: Path,
-    problems: Problems,
-    what: str,
-    data: bytes,
-    names: list[str],
-    starts: list[int],
-    ends: list[int],
-) -> None:
-    """Say which letters are no IUPAC codes: the first few with line and position."""
-    texts: list[str] = []
-    lines: list[str] = []
-    count = 0
-    bounds = [*starts[1:], len(data)]
-    for name, end, stop in zip(names, ends, bounds, strict=True):
-        codes = _TABLE[np.frombuffer(data[end:stop], np.uint8)]
-        bad = np.flatnonzero(codes == iupac.UNKNOWN)
-        count += bad.size
-        for at in bad[: MOST_EXAMPLES - len(texts)]:
-            position = int((codes[:at] != _BLANK).sum()) + 1
-            letter = chr(data[end + int(at)])
-            texts.append(f"{letter!r} at base {position:,} of {what} {shown(name)}")
-            lines.append(str(data.count(b"\n", 0, end + int(at)) + 1))
-    more = f", … ({count:,} in all)" if count > len(texts) else ""
-    problems.add(
-        path,
-        f"no IUPAC nucleotide letter: {'; '.join(texts)}{more}",
-        "this must be DNA; replace unknown bases by N and take out gaps and stops",
-        f"line{'s' if len(lines) > 1 else ''} {', '.join(lines)}",
-    )
-
-
-def _tell_names(
-    path: Path,
-    problems: Problems,
-    what: str,
-    data: bytes,
-    names: list[str],
-    starts: list[int],
-) -> bool:
-    """Say which headers lack an id or repeat one; True if any does."""
-    seen: dict[str, int] = {}
-    twice: list[tuple[str, int, int]] = []
-    for number, name in enumerate(names):
-        first = seen.setdefault(name, number)
-        if first != number and name:
-            twice.append((name, first, number))
-
-    def line(number: int) -> int:
-        return data.count(b"\n", 0, starts[number]) + 1
-
-    if twice:
-        _, first, again = twice[0]
-        place = f"lines {line(first)} and {line(again)}"
-        text = f"{what} id given twice: {examples(name for name, _, _ in twice)}"
-        problems.add(path, text, f"give every {what} its own id (first word of the header)", place)
-    if "" in seen:
-        text = "a header line '>' without an id"
-        problems.add(path, text, "write >id", f"line {line(seen[''])}")
-    strange = [name for name in seen if not name.isprintable()]
-    if strange:
-        text = f"a {what} id that cannot be printed: {examples(strange)}"
-        mend = "take control characters and unusual blanks out of the id"
-        problems.add(path, text, mend, f"line {line(seen[strange[0]])}")
-    return bool(twice) or "" in seen or bool(strange)

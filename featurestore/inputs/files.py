@@ -15,10 +15,10 @@ from typing import Final
 from featurestore.inputs.problems import Problems
 from featurestore.untrusted import BombError, most_expanded, open_file, read_expanded, told_bomb
 
-_GZIP: Final = b"\x1f\x8b"
-_BGZF_FIELD: Final = b"BC\x02\x00"
+GZIP: Final = b"\x1f\x8b"
+BGZF_FIELD: Final = b"BC\x02\x00"
 # Every complete bgzip file ends in this empty block (SAM specification, section 4.1.2).
-_BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _OTHER_FORMATS: Final = {
     b"PK\x03\x04": "a zip archive",
     b"BZh": "compressed with bzip2",
@@ -36,13 +36,13 @@ _OTHER_FORMATS: Final = {
     b"\x1f\x9d": "compressed with compress (.Z)",
     b"SQLite format 3": "an SQLite database",
     b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` brings the file itself)",
-    _GZIP: "compressed twice",
+    GZIP: "compressed twice",
 }
 _BGZF_BLOCK: Final = 1 << 16
 """Bytes that one block of a bgzip file may hold."""
 _TAR: Final = (257, b"ustar")
 _HTML: Final = (b"<!doctype html", b"<html")
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 
 _digests: dict[tuple[str, int, int], str] = {}
 
@@ -59,17 +59,17 @@ def read_bytes(path: Path, problems: Problems) -> bytes | None:
     raw = _read_raw(path, problems)
     if raw is None:
         return None
-    if raw.startswith(_GZIP):
+    if raw.startswith(GZIP):
         raw = _decompress(path, raw, problems)
         if raw is None:
             return None
-    if other := _other_format(raw):
+    if other := other_format(raw):
         problems.add(path, f"the file is {other}", "give it as plain text, gzip or bgzip")
         return None
-    return raw.removeprefix(_BOM)
+    return raw.removeprefix(BOM)
 
 
-def _other_format(raw: bytes) -> str:
+def other_format(raw: bytes) -> str:
     """What a file is that is no plain text, told by its first bytes; empty if it may be text."""
     for magic, what in _OTHER_FORMATS.items():
         if raw.startswith(magic):
@@ -128,45 +128,60 @@ def _read_raw(path: Path, problems: Problems) -> bytes | None:
     try:
         with open_file(path) as stream:
             return stream.read()
-    except FileNotFoundError:
+    except OSError as error:
+        tell_unreadable(path, error, problems)
+    return None
+
+
+def tell_unreadable(path: Path, error: OSError, problems: Problems) -> None:
+    """Say why a file cannot be opened or read, and what mends it."""
+    if isinstance(error, FileNotFoundError):
         if "\0" in str(path):
             problems.add(path, "the name of the file has a NUL in it", "correct the name")
         else:
             problems.add(path, "the file does not exist", missing_file_mend(path))
-    except IsADirectoryError:
+    elif isinstance(error, IsADirectoryError):
         problems.add(path, "this is a folder, not a file", "name the file inside it")
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            problems.add(path, str(error.strerror), "write its content to a file and name that")
-        else:
-            mend = "check its name and permissions"
-            problems.add(path, f"the file cannot be read ({error.strerror})", mend)
-    return None
+    elif error.errno == errno.EINVAL:
+        problems.add(path, str(error.strerror), "write its content to a file and name that")
+    else:
+        mend = "check its name and permissions"
+        problems.add(path, f"the file cannot be read ({error.strerror})", mend)
 
 
 def _decompress(path: Path, raw: bytes, problems: Problems) -> bytes | None:
-    is_bgzf = raw[12:16] == _BGZF_FIELD
-    mend = "copy or download the file again (check it with `gzip -t`)"
+    is_bgzf = raw[12:16] == BGZF_FIELD
     try:
         text = _decompress_bgzf(raw) if is_bgzf else _gunzip(raw, len(raw))
-    except BombError as error:
-        mend = "if it is what you want, unpack it with `gunzip` and name the file that gives"
-        problems.add(path, f"the gzip file is a bomb: {error}", mend)
-        return None
-    except EOFError:
-        problems.add(path, f"the gzip file is cut short at byte {len(raw):,}", mend)
-        return None
-    except (OSError, zlib.error, struct.error) as error:
-        problems.add(path, f"the gzip file is damaged ({error})", mend)
-        return None
-    if is_bgzf and not raw.endswith(_BGZF_END):
-        problems.add(
-            path,
-            f"the bgzip file is cut short at byte {len(raw):,}: its end block is missing",
-            mend,
-        )
+        if is_bgzf and not raw.endswith(BGZF_END):
+            raise UnfinishedError
+    except PACKED_ERRORS as error:
+        tell_damaged(path, error, len(raw), problems)
         return None
     return text
+
+
+class UnfinishedError(ValueError):
+    """A bgzip file without its end block."""
+
+
+PACKED_ERRORS: Final = (BombError, EOFError, OSError, zlib.error, struct.error, UnfinishedError)
+"""What unpacking a file of ours or somebody else's may end in."""
+
+
+def tell_damaged(path: Path, error: Exception, packed: int, problems: Problems) -> None:
+    """Say what is wrong with a compressed file of ``packed`` bytes."""
+    mend = "copy or download the file again (check it with `gzip -t`)"
+    if isinstance(error, BombError):
+        mend = "if it is what you want, unpack it with `gunzip` and name the file that gives"
+        problems.add(path, f"the gzip file is a bomb: {error}", mend)
+    elif isinstance(error, UnfinishedError):
+        what = f"the bgzip file is cut short at byte {packed:,}: its end block is missing"
+        problems.add(path, what, mend)
+    elif isinstance(error, EOFError):
+        problems.add(path, f"the gzip file is cut short at byte {packed:,}", mend)
+    else:
+        problems.add(path, f"the gzip file is damaged ({error})", mend)
 
 
 def _gunzip(raw: bytes, packed: int) -> bytes:
@@ -180,7 +195,7 @@ def _decompress_bgzf(raw: bytes) -> bytes:
     size, most = 0, most_expanded(len(raw))
     offset = 0
     while offset < len(raw):
-        if raw[offset : offset + 2] != _GZIP or raw[offset + 12 : offset + 16] != _BGZF_FIELD:
+        if raw[offset : offset + 2] != GZIP or raw[offset + 12 : offset + 16] != BGZF_FIELD:
             # Plain gzip members may follow bgzip ones (`cat a.bgz b.gz`).
             pieces.append(_gunzip(raw[offset:], len(raw)))
             break
@@ -188,7 +203,7 @@ def _decompress_bgzf(raw: bytes) -> bytes:
         end = offset + struct.unpack_from("<H", raw, offset + 16)[0] + 1
         if end > len(raw):
             raise EOFError
-        block = _inflate(raw[offset + 12 + extra : end - 8], offset)
+        block = inflate(raw[offset + 12 + extra : end - 8], offset)
         if zlib.crc32(block) != struct.unpack_from("<I", raw, end - 8)[0]:
             raise zlib.error(f"checksum of the block at byte {offset:,} differs")
         size += len(block)
@@ -199,7 +214,7 @@ def _decompress_bgzf(raw: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def _inflate(packed: bytes, offset: int) -> bytes:
+def inflate(packed: bytes, offset: int) -> bytes:
     """One block, never more than a block may hold."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     block = inflater.decompress(packed, _BGZF_BLOCK + 1)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.inputs.fasta import read_fasta, read_genome
+from featurestore.inputs.fasta import _Reader, read_fasta, read_genome
 from featurestore.inputs.problems import Problems
 from featurestore.sequence import iupac
 from tests.builders.inputs_files import bgzip, fasta, only
@@ -64,6 +68,35 @@ def test_groups_of_records_do_not_matter(folder, problems, monkeypatch):
     assert np.array_equal(whole.contig_length, parts.contig_length)
 
 
+@given(st.data())
+def test_where_a_piece_ends_does_not_matter(data):
+    """Cut anywhere, also within a header or a line end: records, lines and mistakes stay the same."""
+    line_end = data.draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    lines = data.draw(
+        st.lists(st.sampled_from([b"", b">a x y", b">b", b">", b"ACGT", b"n*c", b"A>C", b" ", b"JJ"]), max_size=9)
+    )  # fmt: skip
+    text = b">first one" + line_end + line_end.join(lines)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    found = []
+    for given_pieces in ([text], pieces):
+        problems = Problems()
+        reader = _Reader(Path("g.fa"), problems, "contig")
+        reader._cr = line_end == b"\r"
+        for piece in given_pieces:
+            reader.take(piece)
+        reader.end()
+        records = reader.records()
+        told = records and (records.name, records.description, records.line, records.start.tolist(),
+                            records.length.tolist(), records.code.tolist())  # fmt: skip
+        found.append((told, problems.items))
+    assert found[0] == found[1]
+    sequence = b"".join(x for x in text.replace(b"\r", b"\n").split(b"\n") if x[:1] != b">")
+    if found[0][0]:
+        want = sequence.replace(b" ", b"").decode().upper()
+        assert iupac.decode(np.array(found[0][0][5], np.uint8)) == want
+
+
 def test_a_letter_that_is_no_base(folder, problems):
     path = folder.write("g.fa", ">a\nACGT\n>b\nACGT\nAC*T\nJJ\n")
     assert read_genome(path, problems) is None
@@ -104,3 +137,32 @@ def test_thirteen_megabases_take_a_moment(folder, problems):
     assert genome is not None
     assert genome.code.size == bases.size
     assert time.process_time() - begun < 2  # so that 130 Mb take seconds
+
+
+_PEAK = """
+import resource, sys
+from pathlib import Path
+from featurestore.inputs.fasta import read_genome
+from featurestore.inputs.problems import Problems
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+genome = read_genome(Path(sys.argv[1]), Problems())
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) * 1024 / genome.code.size, genome.code.size)
+"""
+
+
+@pytest.mark.parametrize(
+    "pack", [bytes, partial(gzip.compress, compresslevel=1), partial(bgzip, block=60_000)]
+)
+def test_a_genome_takes_little_more_memory_than_its_codes(folder, pack):
+    bases = 150_000_000
+    lines = np.full((bases // 80, 81), ord("A"), np.uint8)
+    lines[:, 1::3], lines[:, -1] = ord("c"), 10
+    path = folder.write("g.fa", pack(b">chr\n" + lines.tobytes()))
+    run = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(path)], capture_output=True, text=True, check=True
+    )
+    times, size = run.stdout.split()
+    assert int(size) == bases // 80 * 80
+    # 120 MB of temporaries, whatever the genome.
+    assert float(times) < 1.1 + 120e6 / bases
