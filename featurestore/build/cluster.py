@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import logging
 import math
 import os
 import socket
@@ -244,6 +245,8 @@ def opened_backend(
 def _on_dask(execution: Execution, work: WorkArea, say: Say) -> Iterator[DaskWorkers]:
     from distributed import Client
 
+    for name in ("distributed", "distributed.client"):  # what is lost is told of in our own words
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         if execution.scheduler:
             client = stack.enter_context(_client_of(execution.scheduler))

@@ -14,8 +14,9 @@ import queue
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from featurestore.build.jobs import (
@@ -188,6 +189,21 @@ def nobody_there() -> ClusterError:
     )
 
 
+@contextmanager
+def _scheduler() -> Iterator[None]:
+    """Ask the scheduler for something; if it does not answer it is lost."""
+    from distributed import CancelledError
+    from distributed.client import ClosedClientError
+
+    try:
+        yield
+    except (CancelledError, ClosedClientError, OSError) as error:
+        raise ClusterError(
+            "the Dask scheduler was lost. The shards that are done stay: start a scheduler, then run "
+            "'fs build' again."
+        ) from error
+
+
 class DaskWorkers:
     """Workers of a Dask scheduler.
 
@@ -217,7 +233,8 @@ class DaskWorkers:
 
     def _look(self) -> list[dict[str, Any]]:
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._workers = workers_of(self._client)
+            with _scheduler():
+                self._workers = workers_of(self._client)
             self._looked = time.monotonic()
             if self._workers:
                 self._seen = self._looked
@@ -237,11 +254,12 @@ class DaskWorkers:
     def submit(self, job: Job) -> None:
         """As :class:`Backend`."""
         self._count += 1
-        future = self._client.submit(
-            attempt, self._root, job.name, job.call, job.args, *self._arguments, pure=False,
-            key=f"{job.name}-{self._count}", priority=int(job.costly),
-            resources={"GPU": GPU_SHARE} if job.costly and self._gpus() else None,
-        )  # fmt: skip
+        resources = {"GPU": GPU_SHARE} if job.costly and self._gpus() else None
+        with _scheduler():
+            future = self._client.submit(
+                attempt, self._root, job.name, job.call, job.args, *self._arguments, pure=False,
+                key=f"{job.name}-{self._count}", priority=int(job.costly), resources=resources,
+            )  # fmt: skip
         self._flying[future.key] = job, future
         future.add_done_callback(self._ended.put)
 
@@ -256,27 +274,22 @@ class DaskWorkers:
                 continue
             if future.status not in {"lost", "pending"}:
                 return future
-            future.add_done_callback(
-                self._ended.put
-            )  # its worker died with the report; it runs again
+            # Its worker died with the report: it runs again.
+            future.add_done_callback(self._ended.put)
 
     def landed(self) -> tuple[Job, Report]:
         """As :class:`Backend`."""
-        from distributed import CancelledError, KilledWorker
+        from distributed import KilledWorker
 
         future = self._next()
         job, _ = self._flying.pop(future.key)
         try:
-            if future.status == "error":
-                return job, _raised(job, future.exception())
-            return job, future.result()
+            with _scheduler():
+                if future.status == "error":
+                    return job, _raised(job, future.exception())
+                return job, future.result()
         except KilledWorker as error:  # while its report was fetched
             return job, _raised(job, error)
-        except CancelledError as error:
-            raise ClusterError(
-                "the Dask scheduler was lost. The shards that are done stay: start a scheduler, then run "
-                "'fs build' again."
-            ) from error
         finally:
             future.release()
 
