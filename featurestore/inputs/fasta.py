@@ -18,7 +18,8 @@ from featurestore.sequence import iupac
 _BLANK: Final = 254
 # The file is coded in pieces of about this many bytes: one array operation serves thousands of
 # short contigs, and a long genome never stands in memory as text beside its codes.
-_GROUP: Final = 1 << 24
+_GROUP: Final = 1 << 22
+_ROOM: Final = 1 << 26
 _LONGEST_HEADER: Final = 1 << 24
 
 
@@ -101,7 +102,8 @@ class _Codes:
     def add(self, codes: NDArray[np.uint8]) -> None:
         if self.size + len(codes) > len(self._held):
             # The system moves the pages of a large block, it does not copy them.
-            self._held.resize(max(self.size + len(codes), len(self._held) * 5 // 4), refcheck=False)
+            room = min(self.size // 4, _ROOM)
+            self._held.resize(self.size + len(codes) + room, refcheck=False)
         self._held[self.size : self.size + len(codes)] = codes
         self.size += len(codes)
 
