@@ -25,15 +25,12 @@ short command do not wait for a compiler."""
 _PIECE: Final = 1 << 20
 _MOST_ROWS: Final = 512
 
-_SHARED_OUT: Final = 48 * 2**20
-"""Bytes from which on a copy is worth several threads; batches of a training loop stay below."""
-
 _SOURCES: Final = Path(loading.__file__).parent / "src"
 _SIGNATURES: Final = {
     "meristem_crc32c": (ctypes.c_uint32, 1, 2),
     "meristem_reserve": (loading.SIZE, 0, 2),
     "meristem_write_rows": (loading.SIZE, 2, 4),
-    "meristem_gather": (loading.SIZE, 4, 6),
+    "meristem_gather": (loading.SIZE, 4, 5),
 }
 
 
@@ -89,16 +86,9 @@ class ShardKernels:
         """
         found: int = self.functions["meristem_gather"](
             maps, sound, address(rows), address(out), len(rows), row_bytes, inner_rows, shard_rows,
-            all_rows, 1 if out.nbytes < _SHARED_OUT else _threads(),
+            all_rows,
         )  # fmt: skip
         return found
-
-
-def _threads() -> int:
-    """Threads that large copies are shared among: what this process may use, at most 4."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(4, len(os.sched_getaffinity(0)))
-    return min(4, os.cpu_count() or 1)
 
 
 def _raise(code: int) -> None:

@@ -31,17 +31,14 @@ from featurestore.store.templates import chunk_path, create_array
 
 EMBEDDING = replace(spec_of("<embedder>/<output>"), fill=0)  # 0 suits every dtype tried here
 PACKED = replace(spec_of("variants/<set>/<embedder>/<output>"), fill=0)
-WAYS = ["compiled", "threads", "python", "unmapped"]
+WAYS = ["compiled", "python", "unmapped"]
 
 
 def _use(way, patch):
-    """Read and write in one of four ways."""
+    """Read and write in one of three ways."""
     patch.setenv("MERISTEM_KERNELS", "off" if way == "python" else "on")
     if way == "unmapped":
         patch.setattr(opened, "_mapped", lambda *_: None)
-    if way == "threads":
-        patch.setattr(kernels_module, "_SHARED_OUT", 0)
-        patch.setattr(kernels_module, "_threads", lambda: 3)
     if way != "python" and kernels_module.kernels() is None:
         pytest.skip("needs compiled kernels")
 

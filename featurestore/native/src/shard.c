@@ -2,10 +2,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,7 +18,6 @@ enum {
     AHEAD = 1024,     /* bytes of the next row that are called into the cache while one is copied */
     TIMED = 1 << 16,  /* bytes that are copied between two looks at the clock */
     SLOW = 50000,     /* nanoseconds, and one for each byte, beyond which they were not in memory */
-    MOST_THREADS = 16,
     MOST_PARTS = 1024 /* of one vectored write (IOV_MAX of Linux) */
 };
 
@@ -176,30 +175,46 @@ static inline int copy_run(const selection *s, place at, int64_t run, uint8_t *t
     return 1;
 }
 
-/* One thread's part of a gather: of rows [first, last). Gives what meristem_gather gives. */
-static int64_t gather_part(const selection *all, uint8_t *out, int64_t first, int64_t last) {
-    selection s = *all;
-    s.n = last;
-    const int64_t page = sysconf(_SC_PAGESIZE), n = last, row_bytes = s.row_bytes;
+/* How often this thread has waited for a page to be read from the disk. */
+static int64_t disk_faults(void) {
+    struct rusage used;
+#ifdef RUSAGE_THREAD
+    return getrusage(RUSAGE_THREAD, &used) ? 0 : used.ru_majflt;
+#else
+    return getrusage(RUSAGE_SELF, &used) ? 0 : used.ru_majflt;
+#endif
+}
+
+/* Copies rows (n) of an array of `all` rows to out (n, row_bytes).
+ *
+ * −1; or i where the inner chunk of rows[i] fails its crc; or −2 − i where the shard of rows[i] is not
+ * open, or there is no such row. That rows are not in memory is seen by the first taking long: asking
+ * the system of each would cost more. The others are then asked of the disk together. */
+int64_t meristem_gather(
+    const int64_t *maps, const int64_t *sound, const int64_t *rows, uint8_t *out, int64_t n,
+    int64_t row_bytes, int64_t inner, int64_t shard_rows, int64_t all
+) {
+    const selection s = {maps, sound, rows, n, row_bytes, inner, shard_rows, all};
+    const int64_t page = sysconf(_SC_PAGESIZE), faults = disk_faults();
     const int64_t window = row_bytes < WINDOW ? WINDOW / row_bytes : 1;
-    int64_t asked = first, cold = 0, copied = 0, before = nanoseconds();
-    place at = first < n ? place_of(&s, first) : (place){NULL, NULL, NULL};
-    for (int64_t i = first, run; i < n; i += run) {
+    int64_t asked = 0, cold = 0, copied = 0, before = nanoseconds();
+    place at = n ? place_of(&s, 0) : (place){NULL, NULL, NULL};
+    for (int64_t i = 0, run; i < n; i += run) {
         if (!at.row) return -2 - i;
-        run = run_at(&s, i, n - i, s.inner);
-        if (i == first && at.sound && !*at.sound) ask_for(&s, i, i + run, page);
+        run = run_at(&s, i, n - i, inner);
+        if (!i && at.sound && !*at.sound) ask_for(&s, i, i + run, page);
         place next = at;
         if (i + run < n) {
             next = place_of(&s, i + run);
-            if (next.row && s.rows[i + run] != s.rows[i] + run)
+            if (next.row && rows[i + run] != rows[i] + run)
                 for (int64_t k = 0; k < AHEAD && k < row_bytes; k += 64) __builtin_prefetch(next.row + k);
         }
         if (!copy_run(&s, at, run, out + i * row_bytes)) return i;
         at = next;
         copied += run * row_bytes;
-        if (copied < TIMED && i > first) continue;
+        if (copied < TIMED && i) continue;
         const int64_t now = nanoseconds();
-        cold |= now - before > SLOW + copied;
+        cold = cold || (now - before > SLOW + copied && disk_faults() > faults);
         before = now, copied = 0;
         if (cold && asked < i + window) {
             const int64_t from = asked > i + run ? asked : i + run;
@@ -208,40 +223,5 @@ static int64_t gather_part(const selection *all, uint8_t *out, int64_t first, in
             before = nanoseconds();
         }
     }
-    return -1;
-}
-
-typedef struct {
-    const selection *all;
-    uint8_t *out;
-    int64_t first, last, found;
-} part;
-
-static void *run_part(void *given) {
-    part *p = given;
-    p->found = gather_part(p->all, p->out, p->first, p->last);
-    return NULL;
-}
-
-/* Copies rows (n) of an array of `all` rows to out (n, row_bytes), in one thread or several.
- *
- * −1; or i where the inner chunk of rows[i] fails its crc; or −2 − i where the shard of rows[i] is not
- * open, or there is no such row. Whether rows are in memory is told by how long the first take: no
- * question to the system is as cheap. If they are slow, the others are asked for together. */
-int64_t meristem_gather(
-    const int64_t *maps, const int64_t *sound, const int64_t *rows, uint8_t *out, int64_t n,
-    int64_t row_bytes, int64_t inner, int64_t shard_rows, int64_t all, int64_t threads
-) {
-    const selection s = {maps, sound, rows, n, row_bytes, inner, shard_rows, all};
-    pthread_t started[MOST_THREADS];
-    part parts[MOST_THREADS];
-    int64_t count = threads < 1 ? 1 : threads < MOST_THREADS ? threads : MOST_THREADS, running = 0;
-    for (int64_t t = 0; t < count; t++) parts[t] = (part){&s, out, n * t / count, n * (t + 1) / count, -1};
-    while (running < count - 1 && !pthread_create(&started[running], NULL, run_part, &parts[running])) running++;
-    for (int64_t t = running; t < count; t++) run_part(&parts[t]);
-    for (int64_t t = 0; t < running; t++) pthread_join(started[t], NULL);
-    /* What is first in the order of rows is told, so that all before it is done. */
-    for (int64_t t = 0; t < count; t++)
-        if (parts[t].found != -1) return parts[t].found;
     return -1;
 }
