@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -96,7 +95,7 @@ def _check_plain(value: Any, wanted: tuple[type, ...], place: str, file: Path) -
     # A truth value is an int to Python and none to us.
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         _refuse(value, " or ".join(kind.__name__ for kind in wanted), place, file)
-    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= _LARGEST):
+    if isinstance(value, int | float) and not abs(value) <= _LARGEST:  # NaN and infinity too
         _refuse(value, "a number of usual size", place, file)
     if isinstance(value, str) and len(value) > _LONGEST_TEXT:
         _refuse(value, f"text of at most {_LONGEST_TEXT:,} characters", place, file)
