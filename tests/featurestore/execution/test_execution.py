@@ -45,6 +45,11 @@ from tests.builders.misbehaving import install
 from tests.builders.species import random_species
 from tests.featurestore.test_build import tree_digest
 
+pytestmark = [
+    # Dask looks for its own address with sockets that it leaves to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 EMBEDDER = '[embedders.model]\ntype = "misbehaving"\n'
 
 
@@ -229,7 +234,7 @@ def test_each_worker_has_a_gpu_of_its_own_and_models_run_nowhere_else(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert visible_gpus() == ["3", "5"]
     with local_cluster(2, "cuda") as gpus, Client(gpus) as client:
-        seen = client.run(os.environ.get, "CUDA_VISIBLE_DEVICES")
+        seen = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
         assert sorted(seen.values()) == ["3", "5"]
         resources = [w["resources"] for w in client.scheduler_info()["workers"].values()]
         assert resources == [{"GPU": 1}, {"GPU": 1}]
@@ -237,7 +242,7 @@ def test_each_worker_has_a_gpu_of_its_own_and_models_run_nowhere_else(
         submit = Client.submit
         monkeypatch.setattr(
             Client, "submit",
-            lambda self, *a, **k: wanted.append((a[3], k["resources"])) or submit(self, *a, **k),
+            lambda self, *a, **k: wanted.append((a[2], k["resources"])) or submit(self, *a, **k),
         )  # fmt: skip
         at = Execution(scheduler=gpus.scheduler_address, device="cpu")
         build(dataset, tmp_path / "s.zarr", execution=at)
