@@ -29,6 +29,7 @@ from featurestore.store.remote_backends import (
     RefusedError,
     RemoteOptions,
     make_backend,
+    refuse_fork,
 )
 from featurestore.store.remote_url import parse_address
 from featurestore.store.shard import damaged
@@ -67,6 +68,7 @@ class RemoteFiles:
         self.address = parse_address(url)
         self.options = options or RemoteOptions()
         self.requests = 0
+        self._process = os.getpid()
         self._name = backend
         self._backend = make_backend(self.address, backend, self.options)
         self._sizes: dict[str, int] = {}
@@ -269,6 +271,7 @@ class RemoteFiles:
         RemoteStoreError
             If the server refuses, or gives no whole answer in all attempts.
         """
+        refuse_fork(self._process, self.label)
         pause, last = self.options.backoff, ""
         for attempt in range(self.options.attempts):
             if attempt:

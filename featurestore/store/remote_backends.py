@@ -101,12 +101,34 @@ def make_backend(address: Address, name: BackendName | None, options: RemoteOpti
     return FsspecBackend(address, options)
 
 
+_USED_BY: list[int] = []
+"""The process that first used obstore: its threads do not come along into a forked one."""
+
+
+def refuse_fork(opened_by: int, label: str) -> None:
+    """Say at once what else would wait for ever.
+
+    Raises
+    ------
+    RemoteStoreError
+        In a process that was forked off the one that opened a remote store.
+    """
+    if os.getpid() != opened_by:
+        raise RemoteStoreError(
+            f"{label}: a forked process cannot go on with the connections of its parent. Start workers with "
+            "multiprocessing's 'spawn' (torch: multiprocessing_context='spawn'), or read in threads"
+        )
+
+
 class ObstoreBackend:
     """Requests by obstore (the Rust crate ``object_store``)."""
 
     def __init__(self, address: Address, options: RemoteOptions) -> None:
         from obstore.store import from_url
 
+        if not _USED_BY:
+            _USED_BY.append(os.getpid())
+        refuse_fork(_USED_BY[0], address.label)
         client: dict[str, Any] = {
             "timeout": timedelta(seconds=options.timeout),
             "connect_timeout": timedelta(seconds=options.connect_timeout),
@@ -119,6 +141,7 @@ class ObstoreBackend:
             client["allow_http"] = may_be_http(config.get("endpoint"), os.environ)
         elif address.scheme == "gs":
             check_google(os.environ)
+            client["allow_http"] = may_be_http(os.environ.get("STORAGE_EMULATOR_HOST"), os.environ)
         else:
             client["allow_http"] = address.scheme == "http"
             if login := netrc_login(address):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from featurestore.export.serve import StoreHandler, StoreServer
 
@@ -86,6 +89,93 @@ def s3_server() -> Iterator[S3]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+class GoogleHandler(BaseHTTPRequestHandler):
+    """As much of the XML interface of Google Cloud Storage as stores need; objects in memory."""
+
+    protocol_version = "HTTP/1.1"
+    objects: ClassVar[dict[str, tuple[bytes, dict[str, str]]]] = {}
+    lost: ClassVar[list[str]] = []
+    """Endings of keys whose next answer is lost: the object is kept, the client hears 503."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on stderr."""
+
+    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        named = {
+            "ETag": '"1"',
+            "Last-Modified": "Sat, 01 Jan 2000 00:00:00 GMT",
+            "Content-Length": str(len(body)),
+        }
+        for key, value in {**named, **{k.replace("_", "-"): v for k, v in headers.items()}}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_PUT(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        key = unquote(self.path)
+        if self.headers.get("x-goog-if-generation-match") == "0" and key in self.objects:
+            return self._answer(412)
+        notes = {k: v for k, v in self.headers.items() if k.lower().startswith("x-goog-meta-")}
+        self.objects[key] = data, notes
+        for ending in [e for e in self.lost if key.endswith(e)]:
+            self.lost.remove(ending)
+            return self._answer(503)
+        return self._answer(200)
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        if "list-type=2" in parts.query:
+            return self._list(unquote(parts.path), parse_qs(parts.query)["prefix"][0])
+        found = self.objects.get(unquote(parts.path))
+        if found is None:
+            return self._answer(404)
+        data, notes = found
+        if span := self.headers.get("Range"):
+            first, last = (int(x) for x in span.removeprefix("bytes=").split("-"))
+            told = f"bytes {first}-{min(last, len(data) - 1)}/{len(data)}"
+            return self._answer(206, data[first : last + 1], Content_Range=told, **notes)
+        return self._answer(200, data, **notes)
+
+    do_HEAD = do_GET
+
+    def _list(self, bucket: str, prefix: str) -> None:
+        start = f"{bucket}/{prefix}"
+        rows = "".join(
+            f"<Contents><Key>{k.removeprefix(f'{bucket}/')}</Key><Size>{len(v)}</Size>"
+            "<LastModified>2000-01-01T00:00:00.000Z</LastModified><ETag>1</ETag></Contents>"
+            for k, (v, _) in sorted(self.objects.items())
+            if k.startswith(start)
+        )
+        self._answer(200, f"<ListBucketResult>{rows}</ListBucketResult>".encode())
+
+
+@contextlib.contextmanager
+def google_server(folder: Path, lost: list[str]) -> Iterator[dict[str, str]]:
+    """The environment that leads to a server of its own."""
+    handler = type("Handler", (GoogleHandler,), {"objects": {}, "lost": lost})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        account = {
+            "gcs_base_url": url,
+            "disable_oauth": True,
+            "client_email": "",
+            "private_key": "",
+            "private_key_id": "",
+        }
+        (folder / "account.json").write_text(json.dumps(account))
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield {
+                "GOOGLE_SERVICE_ACCOUNT": str(folder / "account.json"),
+                "STORAGE_EMULATOR_HOST": url,
+            }
+        finally:
+            server.shutdown()
 
 
 Fault = Callable[["FaultyHandler"], bool]

@@ -25,6 +25,7 @@ from featurestore.export.publish import export_store
 from featurestore.store.quantised import decode, decoded, encode, scale_of
 from featurestore.store.verify import verify
 from tests.builders.dataset import write_dataset
+from tests.builders.remote import google_server
 from tests.builders.species import random_species
 
 
@@ -306,12 +307,14 @@ class TestBucket:
     def bucket(self, s3, request) -> str:
         return s3.make_bucket("b" + str(abs(hash(request.node.nodeid)) % 10**12))
 
-    def test_what_is_published_reads_the_same(self, built, s3, bucket):
+    def test_what_is_published_reads_the_same_and_comes_back(self, built, s3, bucket, tmp_path):
         done = export_store(featurestore.open(built), f"s3://{bucket}/v1/s.zarr")
         store = featurestore.open(f"s3://{bucket}/v1/s.zarr")
         assert done.digest == store.digest == featurestore.open(built).digest
         stored = {k.removeprefix("v1/s.zarr/"): s3.object(bucket, k) for k in s3.keys(bucket)}
         assert stored == files(built)
+        export_store(store, tmp_path / "back.zarr")
+        assert files(tmp_path / "back.zarr") == files(built)
 
     def test_compressed_rows_are_fetched_alone_once_their_index_is_known(self, built, bucket, s3):
         export_store(featurestore.open(built), f"s3://{bucket}/s.zarr", profile="remote")
@@ -369,3 +372,23 @@ class TestBucket:
         )
         assert refused.exit_code == 2
         assert "fs export" in refused.stderr
+
+
+def test_google_cloud_storage_by_its_own_conditions(built, tmp_path, monkeypatch):
+    pytest.importorskip("obstore")
+    lost = ["embedding/c/1/0/0/0", "s.zarr/zarr.json", "manifest.json"]
+    with google_server(tmp_path, lost) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        export_store(featurestore.open(built), "gs://plants/v1/s.zarr")
+        assert not lost, "what was put and its answer lost is found to be equal the second time"
+        store = featurestore.open("gs://plants/v1/s.zarr")
+        want = featurestore.open(built)
+        assert store.digest == want.digest
+        np.testing.assert_array_equal(
+            store.features("plant", "kmer"), want.features("plant", "kmer")
+        )
+        assert CliRunner().invoke(cli, ["verify", "gs://plants/v1/s.zarr"]).exit_code == 0
+        assert export_store(want, "gs://plants/v1/s.zarr").written == 0
+        with pytest.raises(RemoteStoreError, match="another object"):
+            export_store(want, "gs://plants/v1/s.zarr", profile="remote")

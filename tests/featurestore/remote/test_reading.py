@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +182,32 @@ def test_a_reader_travels_to_another_process(built, web):
         files.read_range("plant/kmer/embedding/c/0/0/0/0", 3, 5)
         == (built / "plant/kmer/embedding/c/0/0/0/0").read_bytes()[3:8]
     )
+
+
+FORKED = """
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+import featurestore
+from featurestore.errors import RemoteStoreError
+store = featurestore.open(sys.argv[1])
+store.genes("plant")
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    for again in (lambda: store.features("plant", "kmer"), lambda: featurestore.open(sys.argv[1])):
+        try:
+            again()
+        except RemoteStoreError as error:
+            print("refused" if "spawn" in str(error) else error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_process_is_told_and_does_not_wait_for_ever(web):
+    words = [sys.executable, "-c", FORKED, web.url]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert told.split() == ["refused", "refused"]
 
 
 class TestS3:
