@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,3 +20,12 @@ def mapped(path: Path) -> NDArray[Any]:
     with ONE_PARSE:
         array: NDArray[Any] = np.load(path, mmap_mode="r")
     return array
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Take the pages of a mapped array out of the memory of this process; they are read again when wanted."""
+    owner: Any = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = getattr(owner, "base", None)
+    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.build.mapped import let_go
 from featurestore.build.window_source import WindowSource
 from featurestore.sequence.windows import bin_count, window_span
 
@@ -38,6 +39,7 @@ def window_content(source: WindowSource, shard_rows: int, input_bp: int | None) 
         for gene in range(first, last):
             add(source, gene, spans, digest.update)
         found.append(digest.hexdigest())
+        source.let_go()
     return tuple(found)
 
 
@@ -88,5 +90,6 @@ def row_content(values: NDArray[Any], shard_rows: int) -> tuple[str, ...]:
             f"{part.dtype.str}{part.shape}".encode(), digest_size=_DIGEST_BYTES
         )
         digest.update(part.view(np.uint8).data if part.size else b"")
+        let_go(values)
         found.append(digest.hexdigest())
     return tuple(found)

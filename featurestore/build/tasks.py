@@ -131,6 +131,8 @@ def run_task(
                 raise StoppedError(f"{task.path}: another build has planned this store anew")
             work.write_marker(task, key, writer.write(), facts)
     Pool(work.partial(task, key)).remove()
+    if group_plan.kind in {"sequence", "embedder"}:
+        window_source(work, species).let_go()
     return {"task": task.path, "seconds": time.perf_counter() - started, "again": False, **facts}
 
 

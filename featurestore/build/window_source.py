@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.build.mapped import mapped
+from featurestore.build.mapped import let_go, mapped
 from featurestore.build.scratch import Lend
 from featurestore.build.window_kernels import Spans, kernels
 from featurestore.inputs.model import Region, SpeciesData
@@ -110,6 +110,12 @@ class WindowSource:
         length = int(self.region_length[gene, region])
         codes: NDArray[np.uint8] = self._array["region_code"][gene, region, :length]
         return codes
+
+    def let_go(self) -> None:
+        """Keep nothing of the bases in memory; they are read again when wanted."""
+        for name in ("code", "region_code"):
+            if name in self._array:
+                let_go(self._array[name])
 
     def contig(self, gene: int) -> NDArray[np.uint8]:
         """Codes of the contig of a gene, forward strand; in genome mode."""
