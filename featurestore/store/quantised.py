@@ -24,6 +24,8 @@ NAN_CODE: Final = -128
 """The code of NaN; values take −127 … 127."""
 
 LARGEST_CODE: Final = 127
+_LOOKED_UP: Final = 1 << 16
+"""Values that are looked up at a time: what stays in a cache."""
 DECODED: Final = np.dtype("<f2")
 """What codes are decoded to: the dtype that the values had."""
 
@@ -51,10 +53,23 @@ def encode(values: NDArray[Any], scale: NDArray[np.float32]) -> NDArray[np.int8]
 
 
 def decode(codes: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Values of codes, shape (…, channel), as float16; NaN where there is none."""
-    values = (codes.astype(np.float32) * scale).astype(DECODED)
-    values[codes == NAN_CODE] = np.nan
-    return values
+    """Values of codes, shape (…, channel), as float16; NaN where there is none.
+
+    Looked up rather than multiplied: 256 values a channel, already as float16, which numpy makes from
+    float32 slowly. Twice as fast, and no array of four bytes a value between.
+    """
+    channels = codes.shape[-1]
+    every = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32)
+    values = every[:, None] * scale
+    values[np.uint8(NAN_CODE & 0xFF)] = np.nan
+    table = values.astype(DECODED).ravel()
+    out = np.empty(codes.shape, DECODED)
+    flat, rows = out.reshape(-1, channels), codes.reshape(-1, channels).view(np.uint8)
+    column, together = np.arange(channels, dtype=np.int32), max(1, _LOOKED_UP // max(channels, 1))
+    for first in range(0, len(rows), together):
+        place = rows[first : first + together].astype(np.int32) * channels + column
+        np.take(table, place, out=flat[first : first + together], mode="clip")
+    return out
 
 
 def decoded(group: xr.Dataset) -> xr.Dataset:

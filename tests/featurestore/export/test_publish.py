@@ -277,6 +277,15 @@ class TestInt8:
         np.testing.assert_array_equal(read[2], [0, 0])
         np.testing.assert_allclose(read[0], values[0], rtol=1e-3)
 
+    @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (7, 2, 3, 5), (300, 4, 96)])
+    def test_decoding_is_a_product(self, shape):
+        rng = np.random.default_rng(0)
+        codes = rng.integers(-128, 128, shape).astype(np.int8)
+        scale = rng.lognormal(size=shape[-1]).astype(np.float32)
+        want = (codes.astype(np.float32) * scale).astype(np.float16)
+        want[codes == -128] = np.nan
+        np.testing.assert_array_equal(decode(codes, scale), want)
+
     def test_what_a_ridge_predicts_hardly_changes(self):
         """On simulated vectors like those of a trained model: correlated channels, some 25 times as large."""
         rng = np.random.default_rng(0)
