@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import Bench, Forks, small_disk
+from tests.faults.harness import Bench, small_disk
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
 
@@ -19,7 +19,9 @@ def undisturbed():
     # In memory where that can be: thousands of flushes to a disk are no part of these tests.
     place = MEMORY if os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="faults-", dir=place) as folder:
-        yield Bench.make(Path(folder))
+        bench = Bench.make(Path(folder))
+        yield bench
+        bench.fs.close()
 
 
 @pytest.fixture
@@ -40,13 +42,6 @@ def folder(bench):
 @pytest.fixture
 def store(folder):
     return folder / "place" / "store.zarr"
-
-
-@pytest.fixture
-def forks(bench):
-    found = Forks(bench)
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Builds in forks of one warm process, each killed at one step: ``python -m tests.faults.forks``.
 
-Reads lines of JSON, ``{"arguments": [...], "faults": {...}}``, and answers each with the exit code of
-the command, −9 where it killed itself. Starting Python anew for each of some hundred steps would
+Reads lines of JSON, ``{"arguments": […], "environment": {…}, "faults": {…}}``, and answers each with
+the exit code of the command, −9 where it killed itself, and what it said. Starting Python anew for each of some hundred steps would
 take minutes; a fork does the same work in a process of its own.
 """
 
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import traceback
 from contextlib import redirect_stderr, redirect_stdout
 
 import meristem_faults  # noqa: F401  # loaded before the forks, as all the rest
@@ -21,32 +22,37 @@ import featurestore.build.engine  # noqa: F401
 from featurestore.cli import cli
 
 
-def child(arguments: list[str], faults: dict, report: int) -> None:
-    """Run a command with its faults; what it says goes to the pipe."""
-    said = io.StringIO()
-    sitecustomize.begin(faults)
-    with redirect_stdout(said), redirect_stderr(said):
+def child(told: dict) -> tuple[int, str, str]:
+    """Run a command with its faults; exit code, and what it said."""
+    out, err, code = io.StringIO(), io.StringIO(), 1
+    os.environ.update(told["environment"])
+    os.setsid()
+    with redirect_stdout(out), redirect_stderr(err):
+        sitecustomize.begin(told["faults"])
         try:
-            cli.main(arguments, prog_name="fs")
+            cli.main(told["arguments"], prog_name="fs")
         except SystemExit as ended:
             code = int(ended.code or 0)
-    os.write(report, said.getvalue()[-4000:].encode())
-    os._exit(code)
+        except BaseException:  # noqa: BLE001 - as the interpreter would
+            traceback.print_exc()
+    return code, out.getvalue(), err.getvalue()
 
 
 def main() -> None:
     for line in sys.stdin:
-        told = json.loads(line)
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(read)
-            child(told["arguments"], told["faults"], write)
+            with os.fdopen(write, "w") as pipe:
+                json.dump(child(json.loads(line)), pipe)
+            os._exit(0)
         os.close(write)
         with os.fdopen(read) as pipe:
             said = pipe.read()
         _, status = os.waitpid(pid, 0)
-        sys.stdout.write(json.dumps([os.waitstatus_to_exitcode(status), said]) + "\n")
+        code = os.waitstatus_to_exitcode(status)
+        sys.stdout.write((said if code == 0 else json.dumps([code, "", ""])) + "\n")
         sys.stdout.flush()
 
 

@@ -58,6 +58,34 @@ def tree(root: Path) -> dict[str, str]:
     }
 
 
+class Forks:
+    """Commands in forks of one warm process, see :mod:`tests.faults.forks`."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.forks"], env=environment, cwd=folder, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def __call__(
+        self, *arguments: str | Path, environment: Mapping[str, str] | None = None, **faults: Any
+    ) -> Ended:
+        """Run ``fs`` with these arguments in a process of its own that goes wrong as told."""
+        write, read = self.process.stdin, self.process.stdout
+        assert write is not None
+        assert read is not None
+        line = {
+            "arguments": list(map(str, arguments)), "environment": dict(environment or {}),
+            "faults": {"shard_genes": SHARD_GENES, **faults},
+        }  # fmt: skip
+        write.write(json.dumps(line) + "\n")
+        write.flush()
+        return Ended(*json.loads(read.readline()))
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
 @dataclass
 class Bench:
     """A data set, its store as an undisturbed build made it, and means to disturb others.
@@ -71,7 +99,7 @@ class Bench:
     folder: Path
     dataset: Path
     truth: dict[str, str] = field(default_factory=dict)
-    windows: int = 0
+    fs: Forks = None  # type: ignore[assignment]
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: list[subprocess.Popen[Any]] = field(default_factory=list)
 
@@ -85,11 +113,10 @@ class Bench:
             embedders='["onehot", "slow"]',
         )
         bench = cls(folder, dataset)
-        log = folder / "undisturbed.log"
-        ended = bench.build(bench.undisturbed, log=log)
+        bench.fs = Forks(bench.environment(), folder)
+        ended = end(bench.start_build(bench.undisturbed))
         assert ended.code == 0, ended.told
         bench.truth = tree(bench.undisturbed)
-        bench.windows = len(log.read_text().splitlines())
         return bench
 
     @property
@@ -97,7 +124,7 @@ class Bench:
         return self.folder / "undisturbed" / "store.zarr"
 
     def environment(
-        self, *, seconds: float = 0.0, log: Path | None = None, faults: Mapping[str, Any] | None = None,
+        self, *, seconds: float = 0.0, faults: Mapping[str, Any] | None = None,
         more: Mapping[str, str] | None = None,
     ) -> dict[str, str]:  # fmt: skip
         """Environment of a process: the slow embedder, and what is to go wrong."""
@@ -108,8 +135,6 @@ class Bench:
             # Many processes side by side: none starts threads of its own for matrices.
             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(more or {}),
         }  # fmt: skip
-        if log is not None:
-            own["SLOW_LOG"] = str(log)
         return {**os.environ, **own}
 
     def start(
@@ -129,16 +154,21 @@ class Bench:
         store.parent.mkdir(parents=True, exist_ok=True)
         return self.start("build", self.dataset, "--store", store, *options, **environment)
 
-    def run(self, *arguments: str | Path, timeout: float = 120, **environment: Any) -> Ended:
-        return end(self.start(*arguments, **environment), timeout)
+    def build(
+        self, store: Path, *options: str, timeout: float = 120,
+        faults: Mapping[str, Any] | None = None, **environment: Any,
+    ) -> Ended:  # fmt: skip
+        """``fs build`` to its end: in a fork of a warm process, or by ``python -m featurestore``.
 
-    def build(self, store: Path, *options: str, timeout: float = 120, **environment: Any) -> Ended:
-        """``fs build`` to its end."""
-        return end(self.start_build(store, *options, **environment), timeout)
+        The latter where it has options that start further processes, or an environment.
+        """
+        if options[:1] in {(), ("--species",), ("--plan-only",)} and not environment:
+            return self.fs("build", self.dataset, "--store", store, *options, **(faults or {}))
+        return end(self.start_build(store, *options, faults=faults, **environment), timeout)
 
-    def resume(self, store: Path, *options: str) -> Ended:
+    def resume(self, store: Path) -> Ended:
         """Build once more, undisturbed, and check all that must hold then."""
-        ended = self.build(store, *options)
+        ended = self.build(store)
         assert ended.code == 0, ended.told
         self.check_store(store)
         self.check_nothing_left(store)
@@ -187,7 +217,9 @@ class Bench:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(RUN) == self.token and process.status() != "zombie":
+                if process.pid == self.fs.process.pid or process.status() == "zombie":
+                    continue
+                if process.environ().get(RUN) == self.token:
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -196,35 +228,13 @@ class Bench:
     def end_all(self) -> None:
         """End what a test left running."""
         for process in self.processes():
-            if process.pid != os.getpid():
-                process.kill()
+            process.kill()
         for ended in self.started:
             ended.wait()
             for pipe in (ended.stdin, ended.stdout, ended.stderr):
                 if pipe is not None:
                     pipe.close()
         self.started.clear()
-
-
-class Forks:
-    """Commands in forks of one warm process, see :mod:`tests.faults.forks`."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._process = bench.start(module="tests.faults.forks", stdin=subprocess.PIPE)
-
-    def __call__(self, *arguments: str | Path, **faults: Any) -> tuple[int, str]:
-        """Exit code, and what was said."""
-        write, read = self._process.stdin, self._process.stdout
-        assert write is not None
-        assert read is not None
-        faults = {"shard_genes": SHARD_GENES, **faults}
-        write.write(json.dumps({"arguments": list(map(str, arguments)), "faults": faults}) + "\n")
-        write.flush()
-        code, said = json.loads(read.readline())
-        return code, said
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 def end(process: subprocess.Popen[str], timeout: float = 120) -> Ended:

@@ -25,7 +25,7 @@ from tests.faults.harness import Bench, end, marked
 
 FORKED = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
 """New workers are forked from a process that has imported Dask: they are there in no time."""
-DAWDLE = 0.005
+DAWDLE = 0.03
 """Seconds to wait before each change to the file system: many kills then fall between two of them."""
 MARGIN = 0.3
 """A worker this young is not killed while there are older ones: it has not begun."""
@@ -81,14 +81,14 @@ def kill_one(build: subprocess.Popen[str], rng: random.Random) -> bool | None:
 
 def one_store(
     bench: Bench, store: Path, tally: Tally, rng: random.Random, *, every: float, workers: int,
-    seconds: float, most: int, begin: bool,
+    seconds: float, most: int, begin: bool, dawdle: float,
 ) -> None:  # fmt: skip
     """Build a store while its workers are killed, up to ``most`` times, until it is whole.
 
     ``begin``: already while they start; else when the first shard is done.
     """
     while True:
-        faults = {"dawdle": DAWDLE, "within": str(store.parent)}
+        faults = {"dawdle": dawdle, "within": str(store.parent)}
         build = bench.start_build(store, "--workers", str(workers), seconds=seconds, faults=faults, more=FORKED)  # fmt: skip
         tally.commands += 1
         killed_at = time.monotonic()
@@ -118,13 +118,13 @@ def one_store(
 
 def run(
     bench: Bench, folder: Path, kills: int, *, every: float = 0.6, workers: int = 3,
-    seconds: float = 0.005, seed: int = 0, on_store: Callable[[Tally], None] = lambda tally: None,
+    seconds: float = 0.005, dawdle: float = DAWDLE, seed: int = 0, on_store: Callable[[Tally], None] = lambda tally: None,
 ) -> Tally:  # fmt: skip
     """Build store after store until so many workers have been killed."""
     tally, rng, began = Tally(), random.Random(seed), time.monotonic()
     while tally.kills < kills:
         store = folder / "killed" / "store.zarr"
-        one_store(bench, store, tally, rng, every=every, workers=workers, seconds=seconds, most=kills, begin=tally.stores % 4 == 3)  # fmt: skip
+        one_store(bench, store, tally, rng, every=every, workers=workers, seconds=seconds, most=kills, begin=tally.stores % 4 == 3, dawdle=dawdle)  # fmt: skip
         shutil.rmtree(store.parent)
         tally.seconds = round(time.monotonic() - began, 1)
         on_store(tally)
@@ -148,6 +148,7 @@ def main() -> None:
             tally = run(bench, Path(folder), given.kills, every=given.every, workers=given.workers, seed=given.seed, on_store=say)  # fmt: skip
         finally:
             bench.end_all()
+            bench.fs.close()
     sys.stdout.write(json.dumps(asdict(tally)) + "\n")
 
 

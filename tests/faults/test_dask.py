@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 import featurestore
 from tests.faults.harness import end, kill, marked, wait_for
+from tests.faults.kills import FORKED
 from tests.faults.plugin.meristem_faults import digest_of
 
 
@@ -32,8 +34,6 @@ def scheduler(bench, folder):
         for _ in range(2):
             dask(bench, "worker", "--scheduler-file", place, "--nthreads", 1, "--no-dashboard", "--local-directory", folder, seconds=0.02)  # fmt: skip
         wait_for(lambda: place.exists() and place.read_text().endswith("}"))
-        import json
-
         return process, json.loads(place.read_text())["address"]
 
     return start
@@ -53,6 +53,7 @@ def test_a_scheduler_killed_in_mid_build(bench, store, scheduler):
     bench.resume(store)
 
 
+@pytest.mark.nightly
 def test_no_scheduler_there(bench, store):
     ended = bench.build(store, "--scheduler", "tcp://127.0.0.1:9", timeout=60)
     assert ended.code == 1, ended.told
@@ -75,6 +76,9 @@ def test_workers_that_go_and_do_not_come_back(bench, store, scheduler):
     bench.resume(store)
 
 
+FEWER_DEATHS = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+
+
 def poison(bench) -> str:
     """A window that occurs once: the third bin of the promoter of a gene of the second species."""
     codes = featurestore.open(bench.undisturbed).features("plant_b", "onehot")
@@ -93,13 +97,14 @@ def check_quarantine(bench, store, ended) -> None:
 
 @pytest.mark.parametrize("death", ["segv", pytest.param("exit", marks=pytest.mark.nightly)])
 def test_a_window_that_kills_its_worker_is_found_and_the_rest_is_finished(bench, store, death):
-    more = {"SLOW_POISON": poison(bench), "SLOW_DEATH": death}
+    more = {"SLOW_POISON": poison(bench), "SLOW_DEATH": death, **FEWER_DEATHS, **FORKED}
     ended = bench.build(store, "--workers", "2", more=more)
     check_quarantine(bench, store, ended)
     assert ("SIGSEGV" if death == "segv" else "exit code 7") in ended.error
     bench.resume(store)
 
 
+@pytest.mark.nightly
 def test_a_window_that_raises_is_found_and_the_rest_is_finished(bench, store):
     more = {"SLOW_POISON": poison(bench), "SLOW_DEATH": "raise"}
     ended = bench.build(store, more=more)

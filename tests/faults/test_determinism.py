@@ -12,7 +12,7 @@ import pytest
         pytest.param(["--workers", "2"], marks=pytest.mark.nightly),
         pytest.param(["--workers", "8"], marks=pytest.mark.nightly),
         pytest.param(["--processes"], marks=pytest.mark.nightly),
-        [],
+        pytest.param([], marks=pytest.mark.nightly),
     ],
     ids=["one_worker", "two_workers", "eight_workers", "processes", "threads"],
 )

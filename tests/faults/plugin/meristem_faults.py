@@ -1,14 +1,12 @@
-"""An embedder that takes its time, writes down what it embeds, and dies of a window if told to.
+"""An embedder that takes its time, and dies of a window if told to.
 
 Its numbers are exact integers, the same on every machine. How long it takes and what it dies of
 stand in the environment, so that they are no part of what the store depends on:
 
 ``SLOW_SECONDS``   per window
 ``SLOW_JITTER``    per batch, up to so much more at random: shards end in another order each time
-``SLOW_LOG``       file that gets a line for each window
 ``SLOW_POISON``    digest of the window it dies of (:func:`digest_of`)
 ``SLOW_DEATH``     how: exit, segv, memory, raise
-``SLOW_FUSE``      file; where given, it dies only while that file is there
 """
 
 from __future__ import annotations
@@ -54,9 +52,6 @@ class Slow:
                 die(os.environ["SLOW_DEATH"])
         time.sleep(float(os.environ.get("SLOW_SECONDS", "0")) * len(windows))
         time.sleep(random.random() * float(os.environ.get("SLOW_JITTER", "0")))
-        if log := os.environ.get("SLOW_LOG"):
-            with open(log, "a") as file:  # one write: lines of several processes do not mix
-                file.write("".join(f"{digest_of(w)}\n" for w in windows))
         sums = codes.astype(np.int64) @ self._weights[: codes.shape[1]]
         return {"embedding": ((sums % 1009) / 1024).astype(np.float32)}
 
