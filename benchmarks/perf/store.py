@@ -98,6 +98,7 @@ class _Run:
     def __init__(self, root: Path, values: NDArray[Any], shard: int, repeats: int) -> None:
         self.root, self.values, self.shard, self.repeats = root, values, shard, repeats
         self.rng = np.random.default_rng(1)
+        self._drawn: dict[int, list[NDArray[np.int64]]] = {}
         self.ours = Ours(root / "ours", values.shape, shard)
         self.others, missing = others(root, self.ours, values.shape)
         if missing:
@@ -157,7 +158,11 @@ class _Run:
         ]
 
     def _rows(self, count: int = BATCH) -> NDArray[np.int64]:
-        return self.rng.permutation(len(self.values))[:count].astype(np.int64)
+        """Genes to gather: others each time, drawn beforehand, since drawing takes time as well."""
+        drawn = self._drawn.setdefault(count, [])
+        if not drawn:
+            drawn += [self.rng.permutation(len(self.values))[:count] for _ in range(999)]
+        return drawn.pop()
 
     def reads(self) -> Table:
         """Everybody reads: in order, all, shuffled, one gene; from memory, then from the disk."""
@@ -232,7 +237,7 @@ class _Run:
 
         def epoch(take: Callable[[NDArray[np.int64]], object], batches: int) -> Callable[[], None]:
             def run() -> None:
-                order = self._rows(len(self.values))
+                order = self.rng.permutation(len(self.values))
                 for batch in range(batches):
                     take(order[batch * BATCH : (batch + 1) * BATCH])
 

@@ -25,12 +25,17 @@ short command do not wait for a compiler."""
 _PIECE: Final = 1 << 20
 _MOST_ROWS: Final = 512
 
+VERIFY: Final = ("never", "first", "always")
+"""When the checksum of an inner chunk is computed, as the kernel numbers it."""
+TOUCHED: Final = 1
+VERIFIED: Final = 2
+
 _SOURCES: Final = Path(loading.__file__).parent / "src"
 _SIGNATURES: Final = {
     "meristem_crc32c": (ctypes.c_uint32, 1, 2),
     "meristem_reserve": (loading.SIZE, 0, 2),
     "meristem_write_rows": (loading.SIZE, 2, 4),
-    "meristem_gather": (loading.SIZE, 4, 5),
+    "meristem_gather": (loading.SIZE, 4, 6),
 }
 
 
@@ -64,8 +69,8 @@ class ShardKernels:
         _raise(write(address(rows), address(crcs), *rows.shape, file, at))
 
     def gather(
-        self, maps: int, sound: int | None, rows: NDArray[np.int64], out: NDArray[Any],
-        row_bytes: int, inner_rows: int, shard_rows: int, all_rows: int,
+        self, maps: int, seen: int, rows: NDArray[np.int64], out: NDArray[Any],
+        row_bytes: int, inner_rows: int, shard_rows: int, all_rows: int, verify: int,
     ) -> int:  # fmt: skip
         """Copy rows of mapped shards into ``out``.
 
@@ -73,10 +78,12 @@ class ShardKernels:
         ----------
         maps : int
             Address of int64, by shard: where its bytes are mapped; 0 where they are not.
-        sound : int, optional
-            Address of int64, by shard: where a byte for each inner chunk lies, not 0 if its checksum
-            was right. Those that are read are computed and set. None: no checksum is looked at.
+        seen : int
+            Address of int64, by shard: where a byte for each inner chunk lies; :data:`TOUCHED` and
+            :data:`VERIFIED` are set in it.
         rows : int64 array, contiguous
+        verify : int
+            An index into :data:`VERIFY`.
 
         Returns
         -------
@@ -85,8 +92,8 @@ class ShardKernels:
             where the shard of ``rows[i]`` is not mapped or ``rows[i]`` is not in the array.
         """
         found: int = self.functions["meristem_gather"](
-            maps, sound, address(rows), address(out), len(rows), row_bytes, inner_rows, shard_rows,
-            all_rows,
+            maps, seen, address(rows), address(out), len(rows), row_bytes, inner_rows, shard_rows,
+            all_rows, verify,
         )  # fmt: skip
         return found
 
@@ -186,27 +193,32 @@ def _test_gathering(found: ShardKernels) -> None:
     stored = np.frombuffer(b"".join(crcs), np.uint8).reshape(2, 3, CRC_BYTES)
     shards = np.ascontiguousarray(np.concatenate([chunks, stored], axis=2))
     maps = np.array([address(shard) for shard in shards], np.int64)
+    seen = np.zeros((2, 3), np.uint8)
+    places = np.array([address(held) for held in seen], np.int64)
     rows = np.array([11, 0, 1, 4, 5, 6, 3, 3], np.int64)
     wanted = chunks.reshape(12, -1)[rows]
-    sound = np.zeros((2, 3), np.uint8)
-    checks = np.array([address(held) for held in sound], np.int64)
-    for given in (None, address(checks)):
+
+    def gather(order: NDArray[np.int64], verify: str, all_rows: int = 12) -> tuple[int, Any]:
         out = np.empty_like(wanted)
-        if found.gather(address(maps), given, rows, out, 10_000, 2, 6, 12) != -1:
-            raise _refuse("rows are not found")
-        if (out != wanted).any():
+        told = found.gather(
+            address(maps), address(places), order, out, 10_000, 2, 6, all_rows, VERIFY.index(verify)
+        )
+        return told, out
+
+    for verify, left in (("never", TOUCHED), ("first", 3), ("first", 3), ("always", 3)):
+        told, out = gather(rows, verify)
+        if told != -1 or (out != wanted).any():
             raise _refuse("rows are not gathered as they are")
-    if sound.tolist() != [[1, 1, 1], [1, 0, 1]]:
-        raise _refuse("which checksums were looked at")
-    sound[:] = 0
+        if seen.tolist() != [[left, left, left], [left, 0, left]]:
+            raise _refuse("which checksums were looked at")
     shards[1, 2, 5] ^= 1
-    given, back = address(checks), rows[::-1].copy()
-    if found.gather(address(maps), given, back, np.empty_like(wanted), 10_000, 2, 6, 12) != 7:
+    back = rows[::-1].copy()
+    if gather(back, "always")[0] != 7 or gather(back, "first")[0] != -1:
         raise _refuse("a wrong checksum is not seen")
-    if found.gather(address(maps), None, rows, np.empty_like(wanted), 10_000, 2, 6, 11) != -2:
+    if gather(rows, "never", 11)[0] != -2:
         raise _refuse("a row outside the array is not seen")
     maps[1] = 0
-    if found.gather(address(maps), None, back, np.empty_like(wanted), 10_000, 2, 6, 12) != -4:
+    if gather(back, "never")[0] != -4:
         raise _refuse("a shard that is not open is not seen")
 
 

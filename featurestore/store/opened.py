@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError
 from featurestore.store.commit import WrittenFile
 from featurestore.store.files import StoreFiles
-from featurestore.store.kernels import CRC_BYTES, address, crc32c
+from featurestore.store.kernels import CRC_BYTES, address, crc32c, kernels
 from featurestore.store.layout import Layout
 from featurestore.store.shard import damaged
 
@@ -107,6 +107,10 @@ def _mapped(descriptor: int, found: os.stat_result) -> OpenShard | None:
     address = _libc.mmap(None, found.st_size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
     if address == _FAILED:
         return None  # a file system without maps, or too many of them: read in the ordinary way
+    if (
+        kernels() is not None
+    ):  # they ask for what they need; reading around it costs up to megabytes
+        _libc.madvise(address, found.st_size, mmap.MADV_RANDOM)
     return OpenShard(int(address), found.st_size, _identity(found))
 
 
@@ -140,15 +144,15 @@ def _check_index(
 class Table:
     """The shards of one array of one store that are open: kept from read to read.
 
-    ``maps`` and ``sound`` hold addresses by shard, as the kernel takes them: of its bytes (0: not
-    open), and of a byte for each inner chunk that is not 0 once its checksum was right.
+    ``maps`` and ``seen`` hold addresses by shard, as the kernel takes them: of its bytes (0: not
+    open), and of a byte for each inner chunk that says whether it was touched and verified.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self.maps: NDArray[np.int64] = np.zeros(layout.shards, np.int64)
-        self.sound: NDArray[np.int64] = np.zeros(layout.shards, np.int64)
-        self.maps_address, self.sound_address = address(self.maps), address(self.sound)
+        self.seen: NDArray[np.int64] = np.zeros(layout.shards, np.int64)
+        self.maps_address, self.seen_address = address(self.maps), address(self.seen)
         self.held: dict[int, OpenShard] = {}
         self.verified: dict[int, tuple[Identity, NDArray[np.uint8]]] = {}
         self.checked = time.monotonic()
@@ -162,19 +166,19 @@ class Table:
     def __exit__(self, *_: object) -> None:
         self._reading.pop()
 
-    def sound_of(self, number: int, shard: OpenShard) -> NDArray[np.uint8]:
-        """What was verified of a shard, a byte for each inner chunk; kept while its file stays."""
-        identity, sound = self.verified.get(number, (None, None))
-        if identity != shard.identity or sound is None:
-            sound = np.zeros(self._layout.chunks(number), np.uint8)
-            self.verified[number] = shard.identity, sound
-        return sound
+    def seen_of(self, number: int, shard: OpenShard) -> NDArray[np.uint8]:
+        """What was touched and verified of a shard, a byte for each inner chunk; kept while its file stays."""
+        identity, seen = self.verified.get(number, (None, None))
+        if identity != shard.identity or seen is None:
+            seen = np.zeros(self._layout.chunks(number), np.uint8)
+            self.verified[number] = shard.identity, seen
+        return seen
 
     def add(self, number: int, shard: OpenShard) -> None:
         """Take up a shard."""
         self.drop(number)
         self.held[number] = shard
-        self.sound[number] = address(self.sound_of(number, shard))
+        self.seen[number] = address(self.seen_of(number, shard))
         self.maps[number] = shard.address
 
     def drop(self, number: int) -> None:

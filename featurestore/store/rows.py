@@ -16,16 +16,24 @@ from featurestore.errors import DamagedStoreError
 from featurestore.store import opened
 from featurestore.store.commit import WrittenFile
 from featurestore.store.files import StoreFiles
-from featurestore.store.kernels import CRC_BYTES, ShardKernels, address, crc32c, kernels
+from featurestore.store.kernels import (
+    CRC_BYTES,
+    TOUCHED,
+    VERIFIED,
+    VERIFY,
+    ShardKernels,
+    crc32c,
+    kernels,
+)  # fmt: skip
 from featurestore.store.layout import Layout
 from featurestore.store.opened import OpenShard, Table
 from featurestore.store.shard import damaged
 
+__all__ = ["VERIFY", "RegularRows", "Verify"]
+
 Verify = Literal["first", "always", "never"]
 """When the checksum of an inner chunk is computed: the first time it is read from an open store, each
 time, or never."""
-
-VERIFY: Final = ("first", "always", "never")
 
 _MANY_SHARDS: Final = 65_536
 """From so many on it is looked whether the last one is there."""
@@ -197,16 +205,10 @@ class RegularRows:
     def _by_kernel(self, found: ShardKernels, rows: NDArray[np.int64], out: NDArray[Any]) -> int:
         """−1, or the index of the first row whose shard is not open."""
         layout, table = self.layout, self.table
-        sound = None if self.verify == "never" else table.sound_address
-        if self.verify == "always":
-            chunks = layout.shard_rows // layout.inner_rows
-            unsound = np.zeros(layout.shards * chunks, np.uint8)
-            addresses = address(unsound) + np.arange(0, layout.shards * chunks, chunks)
-            sound = address(addresses)
         with table:
             failed = found.gather(
-                table.maps_address, sound, rows, out, layout.row_bytes, layout.inner_rows,
-                layout.shard_rows, layout.rows,
+                table.maps_address, table.seen_address, rows, out, layout.row_bytes,
+                layout.inner_rows, layout.shard_rows, layout.rows, VERIFY.index(self.verify),
             )  # fmt: skip
         if failed >= 0:
             raise self._fails(int(rows[failed]))
@@ -236,7 +238,7 @@ class RegularRows:
             if shard is None:
                 elsewhere(rows[where], part)
             else:
-                self._in_python(shard, self.table.sound_of(number, shard), rows[where], part)
+                self._in_python(shard, self.table.seen_of(number, shard), rows[where], part)
             if len(where) < len(rows):
                 out[where] = part
 
@@ -261,25 +263,25 @@ class RegularRows:
     def _in_python(
         self,
         shard: OpenShard,
-        sound: NDArray[np.uint8],
+        seen: NDArray[np.uint8],
         rows: NDArray[np.int64],
         out: NDArray[Any],
     ) -> None:
-        """Rows of one shard; ``sound`` says which inner chunks were verified."""
+        """Rows of one shard; ``seen`` says which inner chunks were verified."""
         size, row_bytes = self.layout.chunk_bytes, self.layout.row_bytes
         target = out.reshape(-1).view(np.uint8)
         if self.verify == "always":
-            sound = np.zeros_like(sound)
+            seen = np.zeros_like(seen)
         held = shard.bytes()
         for first, last in self._runs(rows):
             row = int(rows[first])
             chunk, start, inside = self._place(row)
-            if self.verify != "never" and not sound[chunk]:
+            if self.verify != "never" and not seen[chunk] & VERIFIED:
                 shard.will_need(start, size)
                 stored = held[start + size : start + size + CRC_BYTES]
                 if crc32c(held[start : start + size]) != int.from_bytes(stored.tobytes(), "little"):
                     raise self._fails(row)
-                sound[chunk] = 1
+                seen[chunk] = TOUCHED | VERIFIED
             length = (last - first) * row_bytes
             target[first * row_bytes : last * row_bytes] = held[start + inside :][:length]
 

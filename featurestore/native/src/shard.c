@@ -14,8 +14,9 @@
 
 enum {
     PIECE = 1 << 21,  /* bytes whose crc is computed, then written: they stay in a cache */
-    WINDOW = 1 << 23, /* bytes, or twice as many, that are asked of the disk before they are copied */
-    AHEAD = 1024,     /* bytes of the next row that are called into the cache while one is copied */
+    ASKED = 1 << 17,  /* bytes that are asked of the disk by one call: of more, Linux drops the rest */
+    WINDOW = 1 << 23, /* bytes that are asked of the disk before they are copied */
+    AHEAD = 8192,     /* bytes that are called into the cache before they are copied */
     TIMED = 1 << 16,  /* bytes that are copied between two looks at the clock */
     SLOW = 50000,     /* nanoseconds, and one for each byte, beyond which they were not in memory */
     MOST_PARTS = 1024 /* of one vectored write (IOV_MAX of Linux) */
@@ -100,16 +101,19 @@ int64_t meristem_reserve(int64_t file, int64_t size) {
     return 0;
 }
 
+enum { NEVER, FIRST, ALWAYS };        /* when the crc of an inner chunk is looked at */
+enum { TOUCHED = 1, VERIFIED = 2 };   /* what was done with it */
+
 typedef struct {
     const int64_t *maps;  /* address of each shard; 0 where it is not open */
-    const int64_t *sound; /* address of a byte for each inner chunk: its crc was right; NULL: do not check */
+    const int64_t *seen;  /* address of a byte for each inner chunk: what was done with it */
     const int64_t *rows;
-    int64_t n, row_bytes, inner, shard_rows, all;
+    int64_t n, row_bytes, inner, shard_rows, all, verify;
 } selection;
 
 typedef struct {
     const uint8_t *chunk, *row; /* NULL: not open, or no such row */
-    uint8_t *sound;
+    uint8_t *seen;
 } place;
 
 static inline place place_of(const selection *s, int64_t i) {
@@ -118,8 +122,9 @@ static inline place place_of(const selection *s, int64_t i) {
     const int64_t shard = row / s->shard_rows, local = row % s->shard_rows, chunk = local / s->inner;
     if (!s->maps[shard]) return (place){NULL, NULL, NULL};
     const uint8_t *start = (const uint8_t *)s->maps[shard] + chunk * (s->inner * s->row_bytes + 4);
-    uint8_t *sound = s->sound ? (uint8_t *)s->sound[shard] + chunk : NULL;
-    return (place){start, start + local % s->inner * s->row_bytes, sound};
+    return (place){
+        start, start + local % s->inner * s->row_bytes, (uint8_t *)s->seen[shard] + chunk
+    };
 }
 
 /* Rows from i on that follow each other, up to `most`, in stretches of `of` rows. */
@@ -131,18 +136,19 @@ static inline int64_t run_at(const selection *s, int64_t i, int64_t most, int64_
     return run;
 }
 
-/* Asks the disk for the rows [first, last) at once, so that its reads overlap. */
-static void ask_for(const selection *s, int64_t first, int64_t last, int64_t page) {
+/* Asks the disk for the rows [first, last) together: all, or those that were never read. */
+static void ask_for(const selection *s, int64_t first, int64_t last, int64_t page, int unread) {
     const int64_t stride = s->inner * s->row_bytes + 4;
     for (int64_t i = first, run; i < last; i += run) {
         /* Rows that follow each other in the file are one read, checksums between them and all. */
         const place from = place_of(s, i);
         run = from.row ? run_at(s, i, last - i, s->shard_rows) : 1;
         const place to = place_of(s, i + run - 1);
-        if (!from.row || !to.row) continue;
-        const uintptr_t start = (uintptr_t)(s->sound ? from.chunk : from.row) & ~(uintptr_t)(page - 1);
-        const uintptr_t end = (uintptr_t)(s->sound ? to.chunk + stride : to.row + s->row_bytes);
-        madvise((void *)start, end - start, MADV_WILLNEED);
+        if (!from.row || !to.row || (unread && *from.seen && *to.seen)) continue;
+        const uintptr_t start = (uintptr_t)(s->verify ? from.chunk : from.row) & ~(uintptr_t)(page - 1);
+        const uintptr_t end = (uintptr_t)(s->verify ? to.chunk + stride : to.row + s->row_bytes);
+        for (uintptr_t from_here = start; from_here < end; from_here += ASKED)
+            madvise((void *)from_here, end - from_here < ASKED ? end - from_here : ASKED, MADV_WILLNEED);
     }
 }
 
@@ -156,12 +162,33 @@ static uint32_t stored_crc(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+/* Copies, calling what comes AHEAD, in the end of `next`, into the cache: the processor itself begins
+ * anew at every row. */
+static void copy_ahead(uint8_t *to, const uint8_t *from, int64_t size, const uint8_t *next) {
+    enum { STEP = 4096 };
+    if (size < AHEAD) {
+        memcpy(to, from, (size_t)size);
+        return;
+    }
+    for (int64_t at = 0; at < size; at += STEP) {
+        const int64_t length = size - at < STEP ? size - at : STEP;
+        for (int64_t k = at + AHEAD; k < at + AHEAD + length; k += 64)
+            __builtin_prefetch(k < size ? from + k : next + (k - size));
+        memcpy(to + at, from + at, (size_t)length);
+    }
+}
+
 /* 1 if the inner chunk agrees with its crc, or need not. */
-static inline int copy_run(const selection *s, place at, int64_t run, uint8_t *to) {
+static inline int copy_run(const selection *s, place at, int64_t run, uint8_t *to, const uint8_t *next) {
     const int64_t size = s->inner * s->row_bytes;
     uint32_t crc;
-    if (!at.sound || *at.sound) {
-        memcpy(to, at.row, (size_t)(run * s->row_bytes));
+    if (s->verify == NEVER || (s->verify == FIRST && *at.seen & VERIFIED)) {
+        /* Rows that follow each other the processor foresees by itself. */
+        if (next && next - at.row != run * s->row_bytes + 4)
+            copy_ahead(to, at.row, run * s->row_bytes, next);
+        else
+            memcpy(to, at.row, (size_t)(run * s->row_bytes));
+        *at.seen |= TOUCHED;
         return 1;
     }
     if (run == s->inner) {
@@ -171,7 +198,7 @@ static inline int copy_run(const selection *s, place at, int64_t run, uint8_t *t
         memcpy(to, at.row, (size_t)(run * s->row_bytes));
     }
     if (crc != stored_crc(at.chunk + size)) return 0;
-    *at.sound = 1;
+    *at.seen = TOUCHED | VERIFIED;
     return 1;
 }
 
@@ -188,40 +215,42 @@ static int64_t disk_faults(void) {
 /* Copies rows (n) of an array of `all` rows to out (n, row_bytes).
  *
  * −1; or i where the inner chunk of rows[i] fails its crc; or −2 − i where the shard of rows[i] is not
- * open, or there is no such row. That rows are not in memory is seen by the first taking long: asking
- * the system of each would cost more. The others are then asked of the disk together. */
+ * open, or there is no such row. Rows that this process has never read are asked of the disk together, so that its reads
+ * overlap. That others are no longer in memory is seen by one taking long; asking the system of each
+ * would cost more. */
 int64_t meristem_gather(
-    const int64_t *maps, const int64_t *sound, const int64_t *rows, uint8_t *out, int64_t n,
-    int64_t row_bytes, int64_t inner, int64_t shard_rows, int64_t all
+    const int64_t *maps, const int64_t *seen, const int64_t *rows, uint8_t *out, int64_t n,
+    int64_t row_bytes, int64_t inner, int64_t shard_rows, int64_t all, int64_t verify
 ) {
-    const selection s = {maps, sound, rows, n, row_bytes, inner, shard_rows, all};
+    const selection s = {maps, seen, rows, n, row_bytes, inner, shard_rows, all, verify};
     const int64_t page = sysconf(_SC_PAGESIZE), faults = disk_faults();
     const int64_t window = row_bytes < WINDOW ? WINDOW / row_bytes : 1;
     int64_t asked = 0, cold = 0, copied = 0, before = nanoseconds();
     place at = n ? place_of(&s, 0) : (place){NULL, NULL, NULL};
     for (int64_t i = 0, run; i < n; i += run) {
         if (!at.row) return -2 - i;
+        if (asked < n && i >= asked - window / 2) { /* while one window is copied, the next is read */
+            const int64_t from = asked;
+            asked = n - asked > window ? asked + window : n;
+            ask_for(&s, from, asked, page, !cold);
+        }
         run = run_at(&s, i, n - i, inner);
-        if (!i && at.sound && !*at.sound) ask_for(&s, i, i + run, page);
         place next = at;
         if (i + run < n) {
             next = place_of(&s, i + run);
-            if (next.row && rows[i + run] != rows[i] + run)
-                for (int64_t k = 0; k < AHEAD && k < row_bytes; k += 64) __builtin_prefetch(next.row + k);
+            if (next.row && row_bytes < AHEAD && rows[i + run] != rows[i] + run)
+                for (int64_t k = 0; k < row_bytes && k < 1024; k += 64) __builtin_prefetch(next.row + k);
         }
-        if (!copy_run(&s, at, run, out + i * row_bytes)) return i;
+        if (!copy_run(&s, at, run, out + i * row_bytes, next.row)) return i;
         at = next;
         copied += run * row_bytes;
         if (copied < TIMED && i) continue;
         const int64_t now = nanoseconds();
-        cold = cold || (now - before > SLOW + copied && disk_faults() > faults);
-        before = now, copied = 0;
-        if (cold && asked < i + window) {
-            const int64_t from = asked > i + run ? asked : i + run;
-            asked = i + 2 * window < n ? i + 2 * window : n;
-            ask_for(&s, from, asked, page);
-            before = nanoseconds();
+        if (!cold && now - before > SLOW + copied && disk_faults() > faults) {
+            cold = 1;
+            ask_for(&s, i + run, asked, page, 0);
         }
+        before = nanoseconds(), copied = 0;
     }
     return -1;
 }
