@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from featurestore.cells import for_terminal
 from featurestore.errors import MeristemError, did_you_mean
 from featurestore.plain_json import plain
 
@@ -77,7 +78,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MeristemError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(for_terminal(f"Error: {error}"), err=True)
             raise click.exceptions.Exit(error.exit_code) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
@@ -116,7 +117,10 @@ def main_with_exit_codes(group: click.Group, name: str) -> Callable[[], NoReturn
 
 def echo_json(value: Any) -> None:
     """Print facts as JSON on stdout: what ``--json`` gives."""
-    click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    if not text.replace("\n", "").isprintable():  # a name that a terminal would obey
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    click.echo(text)
 
 
 class StorePlace(click.Path):
