@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from benchmarks.cli.options import runs_argument
+from featurestore.cells import for_terminal
 from featurestore.cli.common import echo_json, json_option
 
 
@@ -28,7 +29,7 @@ def compare(runs: Path, metric: str, baseline: str | None, bootstrap: int, as_js
     from benchmarks.results import read_runs
 
     found = compare_runs(read_runs(runs), metric=metric, baseline=baseline, bootstrap=bootstrap)
-    click.echo(found.to_json() if as_json else found.render_text())
+    click.echo(found.to_json() if as_json else for_terminal(found.render_text()))
 
 
 @click.command(short_help="Rank the runs of a folder.")
@@ -46,7 +47,7 @@ def leaderboard(runs: Path, sort_by: str, bootstrap: int, as_json: bool) -> None
     if as_json:
         echo_json(json.loads(board.to_json(orient="records")))
     else:
-        click.echo(render_text(board, sort_by=sort_by))
+        click.echo(for_terminal(render_text(board, sort_by=sort_by)))
 
 
 @click.command(short_help="Write one HTML file that works offline.")
