@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cells import for_terminal
 from featurestore.cli.common import backend_option, echo_json, json_option, store_argument
 from featurestore.errors import DamagedStoreError, InputError, StoreNotFoundError
 
@@ -104,9 +105,9 @@ def info(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
     )
     click.echo(f"digest {facts['digest']}\ndata set {facts['dataset_digest']}")
     for name, one in facts["species"].items():
-        click.echo(f"\n{name}: {describe(one['funnel'])}; {one['samples']} samples")
+        click.echo(for_terminal(f"\n{name}: {describe(one['funnel'])}; {one['samples']} samples"))
         for note in one["notes"]:
-            click.echo(f"  {note}")
+            click.echo(for_terminal(f"  {note}"))
         for embedder, attrs in one["embedders"].items():
             unknown = "not stated" if attrs.get("digest") else "none"
             seen = ", ".join(attrs["pretraining_species"]) or unknown
@@ -136,7 +137,7 @@ def verify(
         echo_json({**asdict(result), "intact": result.intact})
     else:
         for finding in result.findings:
-            click.echo(f"{finding.file}: {finding.what}")
+            click.echo(for_terminal(f"{finding.file}: {finding.what}"))
         again = f", {result.recomputed} genes computed again" if recompute else ""
         click.echo(
             f"{result.files} files, {result.bytes / 1e6:,.1f} MB{again}: {'intact' if result.intact else 'DAMAGED'}"
