@@ -122,3 +122,23 @@ def test_a_terminal_is_told_nothing_but_lines(text):
     assert re.fullmatch(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*", shown)
     if text.isprintable():
         assert shown == text
+
+
+def test_commands_print_no_control_characters_of_a_run(tmp_path):
+    import json
+
+    from click.testing import CliRunner
+
+    from benchmarks.cli import bench
+    from tests.builders.runs import population, write_run
+
+    evil = "a\x1b[31m\x9b2J\u202e"
+    for seed in (0, 1):
+        write_run(tmp_path, evil, evil, seed=seed, genes=population(60), bootstrap=0)
+    for command in ("leaderboard", "compare"):
+        for more in ([], ["--json"]):
+            done = CliRunner().invoke(bench, [command, str(tmp_path), "--bootstrap", "0", *more])
+            assert done.exit_code == 0, done.output
+            assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", done.output)
+            if more:
+                json.loads(done.output)
