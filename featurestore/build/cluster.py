@@ -26,7 +26,7 @@ from featurestore.build.execute import (
 )
 from featurestore.build.execution import Execution
 from featurestore.build.jobs import Job, check_worker, cores, own_version
-from featurestore.build.keeper import kept_alive, start_missing
+from featurestore.build.keeper import kept_alive
 from featurestore.build.work_area import WorkArea
 from featurestore.errors import ClusterError, InputError, MissingDependencyError, unknown_name
 
@@ -171,9 +171,10 @@ def has_dashboard() -> bool:
     return importlib.util.find_spec("bokeh") is not None
 
 
+@contextmanager
 def local_cluster(
     workers: int, device: str | None, options: Mapping[str, Any] | None = None
-) -> Any:
+) -> Iterator[Any]:
     """Worker processes on this machine, each with its own GPU where the device is ``cuda``.
 
     Parameters
@@ -197,10 +198,11 @@ def local_cluster(
         "cls": Scheduler,
         "options": {"port": 0, "host": "127.0.0.1", "dashboard": has_dashboard(), "dashboard_address": _ANY_PORT},
     }  # fmt: skip
-    cluster = SpecCluster(scheduler=scheduler, silence_logs="CRITICAL", name="build")
-    cluster.worker_spec.update(spec)  # only now: a worker that dies at once must not end the build
-    cluster.sync(start_missing, cluster, set())
-    return cluster
+    with (
+        SpecCluster(scheduler=scheduler, silence_logs="CRITICAL", name="build") as cluster,
+        kept_alive(cluster, spec),
+    ):
+        yield cluster
 
 
 def worker_count(execution: Execution) -> int:
@@ -256,7 +258,6 @@ def _on_dask(execution: Execution, work: WorkArea, say: Say) -> Iterator[DaskWor
             else:
                 count = worker_count(execution)
                 cluster = stack.enter_context(local_cluster(count, execution.device))
-                stack.enter_context(kept_alive(cluster))
             client = stack.enter_context(Client(cluster))
         if has_dashboard() and (link := client.dashboard_link):
             say(f"dashboard: {link}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,8 +17,17 @@ LOOK_SECONDS: Final = 1.0
 
 
 @contextmanager
-def kept_alive(cluster: Any) -> Iterator[None]:
-    """Look after the workers of a ``SpecCluster`` of nannies, from a thread of its own."""
+def kept_alive(cluster: Any, spec: Mapping[int, Any]) -> Iterator[None]:
+    """Start workers in an empty ``SpecCluster`` and look after them, from a thread of its own.
+
+    Parameters
+    ----------
+    spec : mapping
+        As :class:`distributed.SpecCluster` takes for its workers, nannies all. Not given to the cluster
+        when it is made, because a worker that died at once would then be the end of it.
+    """
+    cluster.worker_spec.update(spec)
+    cluster.sync(_start_missing, cluster, set())
     ended = threading.Event()
     thread = threading.Thread(target=_keep, args=(cluster, ended), name="keeper", daemon=True)
     thread.start()
@@ -34,7 +43,7 @@ def _keep(cluster: Any, ended: threading.Event) -> None:
     while not ended.wait(LOOK_SECONDS):
         now = {name for name, nanny in list(cluster.workers.items()) if _given_up(nanny)}
         try:
-            cluster.sync(start_missing, cluster, now & dead)
+            cluster.sync(_start_missing, cluster, now & dead)
         except (RuntimeError, OSError):  # the cluster is being closed
             return
         dead = now
@@ -46,7 +55,7 @@ def _given_up(nanny: Any) -> bool:
     return bool(states & {"closed", "failed", "stopped"}) and "starting" not in states
 
 
-async def start_missing(cluster: Any, dead: set[int]) -> None:
+async def _start_missing(cluster: Any, dead: set[int]) -> None:
     """Start every worker that the cluster should have and has not; one that fails is tried again later."""
     starts = []
     for name in dead & set(cluster.workers):
