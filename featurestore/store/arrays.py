@@ -36,6 +36,13 @@ def _chunk_key(path: str, dimensions: int, shard: int) -> str:
     return "/".join([path, "c", str(shard), *["0"] * (dimensions - 1)])
 
 
+_WRONG_METADATA: Final = (
+    ValueError, KeyError, TypeError, IndexError, AttributeError, NotImplementedError,
+    ZeroDivisionError, OverflowError, RuntimeError,
+)  # fmt: skip
+"""What zarr-python raises for metadata or bytes that are none."""
+
+
 @dataclass(frozen=True)
 class StoredArray:
     """One array on disk, nothing read yet.
@@ -295,13 +302,28 @@ class StoredArray:
     def _refuse_whole(self) -> None:
         start = f"{self.path}/c"
         keys = [k for k in self.manifest.files if k == start or k.startswith(f"{start}/")]
+        grid = zip(self.shape, self.chunk, strict=True)
+        if (asked := math.prod(-(-n // size) for n, size in grid)) > len(keys):
+            place = f"{self.files.label}/{self.path}/zarr.json"
+            raise damaged(place, f"its shape asks for {asked:,} files where {len(keys):,} are")
         # A string takes at least its length, of 4 bytes, on disk, and 16 in memory.
         itemsize = 16 if self.dtype.kind == "T" else self.dtype.itemsize
         self._refuse_expansion(max(math.prod(self.shape), math.prod(self.chunk)) * itemsize, keys)
 
     def _through_zarr(self) -> NDArray[Any]:
         self._refuse_whole()
-        return np.asarray(self.opened_by_zarr()[...])
+        array = self.opened_by_zarr()
+        try:
+            return np.asarray(array[...])
+        except _WRONG_METADATA as error:
+            raise self._not_by_zarr(error) from error
+
+    def _not_by_zarr(self, error: Exception) -> Exception:
+        """The error for what zarr-python raised; one of ours as it is."""
+        if isinstance(error, MeristemError):
+            return error
+        told = f"zarr-python cannot read it ({type(error).__name__}: {error})"
+        return damaged(f"{self.files.label}/{self.path}", told)
 
     def _elsewhere(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Rows of one shard that another tool laid out, or that cannot be mapped."""
@@ -338,18 +360,8 @@ class StoredArray:
         checked = CheckedStore(self.files, self.manifest)
         try:
             return zarr.open_array(checked, path=self.path, mode="r")
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            IndexError,
-            AttributeError,
-            NotImplementedError,
-        ) as error:
-            if isinstance(error, MeristemError):
-                raise
-            told = f"zarr-python cannot read it ({type(error).__name__}: {error})"
-            raise damaged(f"{self.files.label}/{self.path}/zarr.json", told) from error
+        except _WRONG_METADATA as error:
+            raise self._not_by_zarr(error) from error
 
     def text(self) -> StoredText:
         """A string array of one chunk, single items of which are found and read by themselves.
