@@ -63,7 +63,10 @@ def _check_own(own: Any, metadata: Mapping[str, Any], place: str) -> None:
     """What we ourselves write into attributes, where it is ours at all."""
     if not isinstance(own, dict):
         return  # another project's: told where the store is opened
-    species = own.get("species", [])
+    species = own.get("species")
+    for key in ("dataset_digest", "schema_version"):
+        if not isinstance(own.get(key), str):
+            raise _refused(place, f"it has no {key}")
     if not isinstance(species, list) or not all(isinstance(name, str) for name in species):
         raise _refused(place, "its list of species is no list of names")
     for name in species:
