@@ -95,7 +95,10 @@ def manifest_of(files: StoreFiles) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         manifest = None
     for name in manifest.files if manifest else ():
-        checked_key(name)
+        try:
+            checked_key(name)
+        except DamagedStoreError as error:
+            raise DamagedStoreError(f"{path}: {error}") from error
     if not manifest or manifest.text() != raw:
         raise DamagedStoreError(
             f"{path}: its bytes are not those that were written. Run 'fs repair STORE', then 'fs build' "
