@@ -151,7 +151,7 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
             if not isinstance(named, dict) or not named:
                 raise InputError(f"{path}: its weight_map names no weights; fetch it again")
             shards = sorted({str(v) for v in named.values()})
-            if any(Path(s).name != s or s == ".." or "\0" in s for s in shards):
+            if any(Path(s).name != s or s in ("", "..") or "\0" in s for s in shards):
                 raise InputError(f"{path}: names weights outside its own folder: {shards}")
             return tuple(folder / s for s in shards)
         return (path,)
