@@ -30,7 +30,7 @@ _CALLS: Final[Mapping[str, Callable[..., Report]]] = {
     "examine": examine,
 }
 
-SWITCH_SECONDS: Final = 0.0005
+SWITCH_SECONDS: Final = 0.0001
 """How long one thread may keep the interpreter from another that wants it. Python's own 5 ms is
 longer than many a batch takes, and a model that waits for the interpreter computes nothing."""
 
