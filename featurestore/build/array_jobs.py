@@ -58,7 +58,7 @@ def plan_only(
         If a build of this store, or a task of one, is running.
     """
     store = store.resolve()
-    config = load_config(dataset)
+    config = load_config(dataset, files=False)
     work = WorkArea.beside(store)
     store.parent.mkdir(parents=True, exist_ok=True)
     with build_lock(work.root):

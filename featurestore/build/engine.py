@@ -103,7 +103,7 @@ def build(
     started = time.perf_counter()
     execution = execution or Execution(workers=workers, device=device)
     store = store.resolve()  # a link to a store is that store: same lock, same work area
-    config = load_config(dataset)
+    config = load_config(dataset, files=False)
     work = WorkArea.beside(store)
     if not work.root.exists():
         request = resolve(config, store, embedders, species)

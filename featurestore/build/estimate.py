@@ -16,6 +16,7 @@ from featurestore.build.compute import in_batches
 from featurestore.build.existing import readable_manifest
 from featurestore.build.forecast import Foresight, Windows, distinct_windows, shards_of
 from featurestore.build.group_plan import BuildPlan, GroupPlan, SpeciesPlan, Task
+from featurestore.build.held import stored_species
 from featurestore.build.laid_down import lay_down_species
 from featurestore.build.metadata import sharded_arrays
 from featurestore.build.plan import plan_species
@@ -31,6 +32,7 @@ from featurestore.inputs.dataset import load_config
 from featurestore.inputs.load import load_species
 from featurestore.inputs.model import SpeciesData
 from featurestore.inputs.problems import Problems
+from featurestore.store.reader import open_store
 
 PROBE_SECONDS: Final = 2.0
 COSTLY_PROBE: Final = 8
@@ -45,7 +47,7 @@ def estimate(
     Every input is read and checked as for a build. The time of an embedder is measured on one
     batch, the rest is arithmetic. Nothing is written but to a temporary folder.
     """
-    config = load_config(dataset)
+    config = load_config(dataset, files=False)
     target = (store or dataset.with_name("store.zarr")).resolve()
     request = resolve(config, target, embedders, species)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +93,11 @@ class _Survey:
         problems = Problems()
         config = self._request.selected()
         for name in config.species:
-            data = load_species(config, name, problems)
+            data = (
+                stored_species(open_store(self._target), name, config)
+                if name in self._request.held
+                else load_species(config, name, problems)
+            )
             if data is not None and not problems.items:
                 self._species(data)
         problems.items[:] = dict.fromkeys(problems.items)

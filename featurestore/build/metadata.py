@@ -108,6 +108,7 @@ def _species_metadata(root: Path, plan: SpeciesPlan, data: SpeciesData, funnel: 
     facts = {
         "kind": data.kind,
         "input_digest": dict(sorted(data.input_digest.items())),
+        "settings_digest": data.settings_digest,
         "regions": [asdict(r) for r in data.regions],
         "notes": list(data.notes),
         "funnel": funnel,

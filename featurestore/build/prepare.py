@@ -9,6 +9,7 @@ from pathlib import Path
 from featurestore.build.aside import index_set_aside, set_aside
 from featurestore.build.existing import index_known_bins, readable_manifest, take_over
 from featurestore.build.group_plan import BuildPlan, SpeciesPlan, Task
+from featurestore.build.held import stored_species
 from featurestore.build.laid_down import lay_down_species, species_stamp, taken_up
 from featurestore.build.plan import plan_species
 from featurestore.build.request import Request
@@ -17,6 +18,7 @@ from featurestore.inputs.dataset import DatasetConfig
 from featurestore.inputs.load import load_species
 from featurestore.inputs.model import SpeciesData
 from featurestore.inputs.problems import Problems
+from featurestore.store.reader import open_store
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Prepared:
     replanned: bool
 
 
-def read_species(work: WorkArea, config: DatasetConfig) -> list[SpeciesData]:
+def read_species(work: WorkArea, request: Request, store: Path) -> list[SpeciesData]:
     """Read every species, one in memory at a time, and lay it down in the work area.
 
     Raises
@@ -56,7 +58,12 @@ def read_species(work: WorkArea, config: DatasetConfig) -> list[SpeciesData]:
     """
     problems = Problems()
     found: list[SpeciesData] = []
+    config = request.selected()
     for name in config.species:
+        if name in request.held:
+            given = stored_species(open_store(store), name, config)
+            found.append(lay_down_species(work.inputs(name), given, config.bin))
+            continue
         data = _one_species(work, config, name, problems)
         if data is not None:
             found.append(data)
@@ -107,7 +114,7 @@ def prepare(work: WorkArea, request: Request, store: Path) -> Prepared:
     DataSetError
         Mistakes of the data set, all in one report; nothing has been computed then.
     """
-    data = read_species(work, request.selected())
+    data = read_species(work, request, store)
     plan = make_plan(work, request, data)
     if (old := earlier_plan(work)) is not None:
         set_aside(work, old, plan)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from featurestore.build.held import held_species
 from featurestore.build.plan import check_spec
 from featurestore.build.present import refuse_to_bury, what_is_there
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError, StoreError, unknown_name
-from featurestore.inputs.dataset import DatasetConfig
+from featurestore.inputs.dataset import DatasetConfig, require_files
 from featurestore.inputs.load import dataset_digest
 from featurestore.store.reader import Store
 
@@ -24,6 +25,8 @@ class Request:
     species: tuple[str, ...]
     embedders: Mapping[str, Mapping[str, Any]]
     digest: str
+    held: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Species that are taken from the store, their files not being there; digests of these by role."""
 
     def selected(self) -> DatasetConfig:
         """The data set, cut to the species that are to be in the store."""
@@ -47,6 +50,9 @@ def resolve(
     InputError
         For an unknown name or setting, if the path is not a store's, or if the store holds what
         the data set no longer names.
+    DataSetError
+        If a file is missing of a species that was asked for, or that the store does not hold as
+        the data set has it.
     """
     for name in species:
         if name not in config.species:
@@ -68,7 +74,11 @@ def resolve(
             chosen.setdefault(name, embedder_config(config, name) if declared else dict(settings))
     for name, settings in chosen.items():
         check_spec(name, make_embedder(name, settings).spec, config.bin)
-    return Request(config, tuple(asked), chosen, dataset_digest(config))
+    held = held_species(config, there, species) if species else {}
+    request = Request(config, tuple(asked), chosen, "", held)
+    wanted = {n: s for n, s in request.selected().species.items() if n not in held}
+    require_files(config.model_copy(update={"species": wanted}))
+    return replace(request, digest=dataset_digest(request.selected(), held))
 
 
 def is_up_to_date(request: Request, store: Path) -> Store | None:
@@ -101,7 +111,7 @@ def _same(request: Request, there: Store) -> bool:
 def _all_files_there(there: Store) -> bool:
     for path, file in there.manifest.files.items():
         try:
-            if (there.path / path).stat().st_size != file.size:
+            if there.files.size(path) != file.size:
                 return False
         except FileNotFoundError:
             return False

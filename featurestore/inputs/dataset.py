@@ -180,13 +180,15 @@ class _RegionTable(_Strict):
     downstream: StrictInt = 0
 
 
-def load_config(path: Path | str) -> DatasetConfig:
+def load_config(path: Path | str, *, files: bool = True) -> DatasetConfig:
     """Read a dataset.toml.
 
     Parameters
     ----------
     path : Path
         The file, or the folder that holds a ``dataset.toml``.
+    files : bool
+        Whether the files it names have to be there; see :func:`require_files`.
 
     Raises
     ------
@@ -196,7 +198,7 @@ def load_config(path: Path | str) -> DatasetConfig:
     """
     problems = Problems()
     config = read_config(Path(path), problems)
-    if config is not None and (problems.items or _any_file_missing(config)):
+    if config is not None and (problems.items or (files and _any_file_missing(config))):
         from featurestore.inputs.load import read_all
 
         read_all(config, problems)
@@ -204,6 +206,22 @@ def load_config(path: Path | str) -> DatasetConfig:
     if config is None:
         raise DataSetError(problems.items)
     return config
+
+
+def require_files(config: DatasetConfig) -> None:
+    """Make sure that every file a data set names is there.
+
+    Raises
+    ------
+    DataSetError
+        With every mistake of all its files, where one is missing.
+    """
+    if _any_file_missing(config):
+        from featurestore.inputs.load import read_all
+
+        problems = Problems()
+        read_all(config, problems)
+        problems.raise_if_any()
 
 
 def read_config(path: Path, problems: Problems) -> DatasetConfig | None:

@@ -93,7 +93,8 @@ def load_species(config: DatasetConfig, name: str, problems: Problems) -> Specie
         variants={name: given.file for name, given in species.variants.items()},
         haplotypes=haplotypes,
         notes=[*data.species.notes, *told],
-        input_digest={role: file_digest(path) for role, path in species.files().items()},
+        input_digest=_digests(species),
+        settings_digest=settings_digest(config, name),
     )
 
 
@@ -111,11 +112,18 @@ def _haplotypes(
     return sets, notes
 
 
-def dataset_digest(config: DatasetConfig) -> str:
+def dataset_digest(
+    config: DatasetConfig, known: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
     """Sha256 of what the data set is: its configuration without paths, and its files' bytes.
 
     Nothing is parsed. The default embedders and their settings are left out: they decide what
     is computed from the data, not the data.
+
+    Parameters
+    ----------
+    known : mapping of species to digests of its files by role, optional
+        Of species whose files are not there.
 
     Raises
     ------
@@ -124,12 +132,8 @@ def dataset_digest(config: DatasetConfig) -> str:
     """
     species = {
         name: {
-            "expression": s.expression.model_dump(mode="json", exclude={"file"})
-            if s.expression
-            else None,
-            "species_code": s.species_code,
-            "files": {role: file_digest(path) for role, path in s.files().items()},
-            **_how_variants_are_read(s),
+            **_settings(s),
+            "files": dict((known or {}).get(name) or _digests(s)),
         }
         for name, s in config.species.items()
     }
@@ -139,8 +143,31 @@ def dataset_digest(config: DatasetConfig) -> str:
         "bin": config.bin,
         "species": list(species.items()),
     }
+    return _sha256(identity)
+
+
+def settings_digest(config: DatasetConfig, name: str) -> str:
+    """Sha256 of how the files of a species are read: everything but the files and the regions."""
+    species = config.species[name]
+    return _sha256({**_settings(species), "roles": sorted(species.files())})
+
+
+def _sha256(identity: object) -> str:
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digests(species: SpeciesConfig) -> dict[str, str]:
+    return {role: file_digest(path) for role, path in species.files().items()}
+
+
+def _settings(species: SpeciesConfig) -> dict[str, object]:
+    table = species.expression
+    return {
+        "expression": table.model_dump(mode="json", exclude={"file"}) if table else None,
+        "species_code": species.species_code,
+        **_how_variants_are_read(species),
+    }
 
 
 def _how_variants_are_read(species: SpeciesConfig) -> dict[str, dict[str, str]]:

@@ -199,6 +199,8 @@ class SpeciesData:
         What the user should be told and is not an error (partial meetings of tables, genes
         without family, stripped suffixes …), each one sentence.
     input_digest : mapping of role ("genome", "annotation", …) to the sha256 of the file's bytes
+    settings_digest : str
+        Sha256 of the settings by which the files were read.
     """
 
     name: str
@@ -221,3 +223,4 @@ class SpeciesData:
     skipped: list[SkippedGene] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     input_digest: dict[str, str] = field(default_factory=dict)
+    settings_digest: str = ""
