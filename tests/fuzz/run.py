@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import hashlib
 import random
 import resource
@@ -71,6 +72,7 @@ def fuzz_randomly(name: str, seconds: float, seed: int, out: Path) -> tuple[int,
             else:
                 data = changed(rng.choice(seeds), random_changes(rng), target.pieces)
             runs += 1
+            faulthandler.dump_traceback_later(3 * HANG, exit=True)  # a loop in a library's C
             try:
                 with limited():
                     check(name, Path(folder), data)
@@ -80,6 +82,7 @@ def fuzz_randomly(name: str, seconds: float, seed: int, out: Path) -> tuple[int,
                     found[kind] = str(_kept(out, name, data))
                     traceback.print_exception(error, limit=-6)
                     print(f"--- {name}: {kind}: {str(error)[:200]}\n    {found[kind]}", flush=True)
+    faulthandler.cancel_dump_traceback_later()
     return runs, found
 
 

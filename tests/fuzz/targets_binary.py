@@ -220,13 +220,18 @@ def _a2z(folder: Path, data: bytes) -> None:
 
 
 def _keras() -> bytes:
-    """The skeleton of a Keras file: enough for every check of names, links and attributes."""
+    """The skeleton of a Keras file: enough for every check of names, links and attributes.
+
+    Text has a fixed length: libhdf5 itself loops in a damaged heap of texts of any length, which
+    nothing above it can stop (docs/threats.md).
+    """
     import h5py
 
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:
-        file.attrs["backend"] = "tensorflow"
-        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": []})
+        file.attrs["backend"] = np.bytes_("tensorflow")
+        config = json.dumps({"class_name": "Sequential", "config": []})
+        file.attrs["model_config"] = np.bytes_(config)
         group = file.create_group("model_weights")
         group.attrs["layer_names"] = [b"conv1d", b"dense"]
         layer = group.create_group("conv1d/conv1d")
