@@ -180,7 +180,7 @@ class _Pricing:
             rate = self._rate(group)
             windows = self.load.windows_in(job.task)
             seconds |= self._embedding(group, rate, windows, size)
-            return Costs(seconds, group.pool, rate.load_s)
+            return Costs(seconds, group.pool, self._loading(rate))
         bases = self._bases(group, *group.span(job.task.shard), job.task.species)
         if group.kind == "genome":
             seconds["finish"] = bases / self.machine.genome_bases_per_s
@@ -203,6 +203,10 @@ class _Pricing:
         if name not in self.rates.models:
             raise no_rate(name)
         return self.rates.models[name]
+
+    def _loading(self, rate: ModelRate) -> float:
+        """Each worker imports torch; threads have it from the look for a GPU."""
+        return rate.load_s + self.machine.device_s * (rate.torch and self.crew.scheduler)
 
     def _speed(self, rate: ModelRate) -> float:
         """Windows per second of one slot."""
@@ -239,7 +243,7 @@ class _Pricing:
                 "write": 2 * self.machine.file_s,
             },
             group.pool,
-            rate.load_s,
+            self._loading(rate),
         )
 
 
@@ -297,6 +301,7 @@ def _phases(workload: Workload, machine: Machine, crew: Crew, played: Played) ->
         Phase("start", machine.start_s),
         Phase("read, lay down and plan", reading),
         Phase("look for repeated windows", _searched(workload) / machine.repeats_windows_per_s),
+        Phase("look for a GPU", machine.device_s * (_costly(workload) and not crew.scheduler)),
         Phase("start and stop the cluster", machine.cluster_s * crew.scheduler),
         Phase("shards", played.seconds),
         Phase("read back", data / (machine.readback_mb_per_s * MB)),
@@ -304,6 +309,12 @@ def _phases(workload: Workload, machine: Machine, crew: Crew, played: Played) ->
         Phase("flush", (metadata + files) * machine.sync_s),
     ]
     return [phase for phase in phases if phase.seconds > 0]
+
+
+def _costly(workload: Workload) -> bool:
+    """Whether a costly model is to run."""
+    groups = (workload.plan.of(task)[1] for task in workload.pending)
+    return any(g.embeds and g.identity["costly"] for g in groups)
 
 
 def _searched(workload: Workload) -> int:

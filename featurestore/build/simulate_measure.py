@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import resource
 import statistics
@@ -69,8 +70,6 @@ class ModelFigures:
     """
 
     windows_per_s: float
-    load_s: float
-    memory_bytes: float
     prepare_s: float
     byte_s: float
     distinct: float
@@ -93,19 +92,44 @@ class _Free:
         return {n: np.zeros((len(codes), *shape), np.float32) for n, shape in shapes.items()}
 
 
-def try_model(
-    embedder: Embedder, source: WindowSource, device: str | None, slots: int, threads: int
-) -> ModelFigures:
-    """Load an embedder and embed windows of a species, as many at a time as a build would.
+@dataclass(frozen=True)
+class Loaded:
+    """What it took to load an embedder."""
+
+    load_s: float
+    memory_bytes: float
+    torch: bool
+
+
+def load_model(embedder: Embedder, device: str | None, device_s: float) -> Loaded:
+    """Load an embedder; importing torch, should that be the first to do so, is not counted.
+
+    Parameters
+    ----------
+    device_s : float
+        What the import takes, see :func:`device_seconds`.
+    """
+    there, before = "torch" in sys.modules, resident()
+    started = time.perf_counter()
+    embedder.load(device)
+    took = time.perf_counter() - started
+    torch = sys.modules.get("torch")
+    imported = torch is not None and not there
+    needs = imported or (
+        torch is not None and any(isinstance(v, torch.nn.Module) for v in vars(embedder).values())
+    )
+    own = max(took - device_s, took / 10) if imported else took
+    return Loaded(max(own, 1e-6), max(resident() - before, 0.0), needs)
+
+
+def try_model(embedder: Embedder, source: WindowSource, slots: int, threads: int) -> ModelFigures:
+    """Embed windows of a species with an embedder that is loaded, as many at a time as a build would.
 
     Parameters
     ----------
     slots, threads : int
         Models at once, and threads of each.
     """
-    before, started = resident(), time.perf_counter()
-    embedder.load(device)
-    load_s = time.perf_counter() - started
     genes, width = min(source.genes, GENES), embedder.spec.input_bp
     codes = source.bin_inputs(0, genes, width)
     flat = codes.reshape(-1, codes.shape[-1])
@@ -114,10 +138,7 @@ def try_model(
     digest = input_digests(codes, np.ones(codes.shape[:-1], bool)).reshape(len(flat), -1)
     distinct = len(np.unique(digest, axis=0)) / max(len(flat), 1)
     share = min(1.0, len(countable) / max(len(flat), 1))
-    return ModelFigures(
-        rate, load_s, max(resident() - before, 0.0), *_around(embedder.spec, source, genes),
-        min(distinct, share),
-    )  # fmt: skip
+    return ModelFigures(rate, *_around(embedder.spec, source, genes), min(distinct, share))
 
 
 def _around(spec: EmbedderSpec, source: WindowSource, genes: int) -> tuple[float, float]:
@@ -220,10 +241,22 @@ def compressed_chunks(code: NDArray[np.uint8]) -> tuple[list[int], float, bool]:
     return sizes, rate, len(chosen) == chunks
 
 
+def _fresh(code: str) -> float:
+    """Seconds of Python code in a process of its own."""
+    return seconds_of(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+
+
 def start_seconds() -> float:
-    """Until ``fs build`` has imported what it needs, in a process of its own."""
-    command = [sys.executable, "-c", "import featurestore.cli.build, featurestore.build.engine"]
-    return seconds_of(lambda: subprocess.run(command, check=True), 3)
+    """Until ``fs build`` has imported what it needs."""
+    return _fresh("import featurestore.cli.build, featurestore.build.engine")
+
+
+def device_seconds() -> float:
+    """To import torch and ask for a GPU, in a process that has numpy already; next to nothing without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return 1e-3
+    both = _fresh("import numpy, torch; torch.cuda.is_available()")
+    return max(both - _fresh("import numpy"), both / 10)
 
 
 def try_cluster() -> dict[str, float]:

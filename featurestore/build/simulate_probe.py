@@ -7,8 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
+
+from featurestore.build.execute import on_gpu
 from featurestore.build.existing import readable_manifest
 from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.jobs import cores
@@ -19,8 +22,11 @@ from featurestore.build.shared import find_shared
 from featurestore.build.simulate_measure import (
     FIRST,
     GENES,
+    Loaded,
     ModelFigures,
     compressed_chunks,
+    device_seconds,
+    load_model,
     median_of,
     model_rate,
     resident,
@@ -70,15 +76,19 @@ def probe(
     DataSetError
         Mistakes of the data set, as for a build.
     """
-    config = load_config(dataset)
+    config = load_config(dataset, files=False)
     target = (store or dataset.with_name("store.zarr")).resolve()
     request = resolve(config, target, embedders, species)
-    found = _Found(machine={"base_bytes": resident(), "start_s": start_seconds()})
+    found = _Found(
+        machine={
+            "base_bytes": resident(), "start_s": start_seconds(), "device_s": device_seconds(),
+        }
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=_writable(target), prefix=".simulate.") as folder:
         work = WorkArea(Path(folder) / "work")
         work.root.mkdir()
         started = time.perf_counter()
-        data = read_species(work, request.selected())
+        data = read_species(work, request, target)
         plan = make_plan(work, request, data)
         plan.save(work.plan)
         reading = time.perf_counter() - started
@@ -167,17 +177,20 @@ def _models(
             if not wanted or group.embedder_name in found.models:
                 continue
             source = WindowSource(work.inputs(species.name))
-            on_gpu = _on_gpu(embedder, device)
-            slots = 1 if on_gpu else cores()
-            figures = try_model(embedder, source, device, slots, 1)
-            _note(group, figures, _device_name(on_gpu), slots, found)
+            loaded = load_model(embedder, device, found.machine["device_s"])
+            gpu = embedder.spec.costly and on_gpu(device)
+            slots = 1 if gpu else cores()
+            figures = try_model(embedder, source, slots, 1)
+            _note(group, loaded, figures, _device_name(gpu), slots, found)
 
 
-def _note(group: GroupPlan, figures: ModelFigures, device: str, slots: int, found: _Found) -> None:
+def _note(
+    group: GroupPlan, loaded: Loaded, figures: ModelFigures, device: str, slots: int, found: _Found
+) -> None:
     prepare = 1 / max(figures.prepare_s, 1e-9)
     found.models[group.embedder_name] = ModelRate(
-        figures.windows_per_s / slots, max(figures.load_s, 1e-6), figures.memory_bytes, device,
-        prepare, origin=MEASURED,
+        figures.windows_per_s / slots, loaded.load_s, loaded.memory_bytes, device, prepare,
+        torch=loaded.torch, origin=MEASURED,
     )  # fmt: skip
     found.distinct[group.pool] = figures.distinct
     found.finish.append(1e-6 / figures.byte_s)
@@ -186,20 +199,8 @@ def _note(group: GroupPlan, figures: ModelFigures, device: str, slots: int, foun
     found.machine["finish_mb_per_s"] = median_of(found.finish, 1.0)
 
 
-def _on_gpu(embedder: Any, device: str | None) -> bool:
-    if not embedder.spec.costly:
-        return False
-    if device is not None:
-        return device.startswith("cuda")
-    try:
-        import torch
-    except ImportError:
-        return False
-    return bool(torch.cuda.is_available())
-
-
-def _device_name(on_gpu: bool) -> str:
-    if not on_gpu:
+def _device_name(gpu: bool) -> str:
+    if not gpu:
         return "cpu"
     import torch
 
@@ -273,24 +274,20 @@ def measure_model(name: str, *, device: str | None, dtype: str) -> ModelRate:
         ``plantcaduceus-l20`` … ``plantcaduceus-l32``, built with its real sizes and random weights;
         or the type of an embedder that needs no settings.
     """
-    import numpy as np
-
-    before = resident()
+    device_s = device_seconds()
     with tempfile.TemporaryDirectory() as folder:
         if architecture(name) is not None:
             embedder, note = random_embedder(name, Path(folder), dtype), "weights are random"
         else:
             embedder, note = make_embedder(name), ""
-        on_gpu = _on_gpu(embedder, device)
-        started = time.perf_counter()
-        embedder.load(device)
-        load_s = time.perf_counter() - started
+        loaded = load_model(embedder, device, device_s)
+    gpu = embedder.spec.costly and on_gpu(device)
     width = embedder.spec.input_bp or 250
-    count = 16 * embedder.spec.batch if on_gpu else FIRST * 8
+    count = 16 * embedder.spec.batch if gpu else FIRST * 8
     codes = np.random.default_rng(0).integers(0, LETTERS.index("N"), (count, width), np.uint8)
-    slots = 1 if on_gpu else cores()
-    rate = model_rate(embedder, codes, slots, 1) / slots
+    slots = 1 if gpu else cores()
     return ModelRate(
-        rate, max(load_s, 1e-6), max(resident() - before, 0.0), _device_name(on_gpu),
-        note=", ".join(filter(None, [note, embedder.spec.dtype])), origin=MEASURED,
+        model_rate(embedder, codes, slots, 1) / slots, loaded.load_s, loaded.memory_bytes,
+        _device_name(gpu), note=", ".join(filter(None, [note, embedder.spec.dtype])),
+        torch=loaded.torch, origin=MEASURED,
     )  # fmt: skip

@@ -24,6 +24,8 @@ class Machine:
     ----------
     start_s : float
         Until the command has imported what it needs.
+    device_s : float
+        To import torch and ask it for a GPU, where a model is costly; each worker does so as well.
     read_bases_per_s, read_genes_per_s : float
         Inputs read, checked, laid down and planned: time is the sum of both.
     repeats_windows_per_s : float
@@ -57,6 +59,7 @@ class Machine:
     """
 
     start_s: float = 1.5
+    device_s: float = 3.0
     read_bases_per_s: float = 40e6
     read_genes_per_s: float = 15e3
     repeats_windows_per_s: float = 150e3
@@ -89,7 +92,9 @@ class ModelRate:
     windows_per_s : float
         Of one core, or of one GPU.
     load_s : float
-        Until it may compute.
+        Until it may compute, torch being imported already.
+    torch : bool
+        Whether it needs torch.
     memory_bytes : float
         That it takes once loaded.
     device : str
@@ -108,6 +113,7 @@ class ModelRate:
     device: str = "cpu"
     prepare_windows_per_s: float = 0.0
     note: str = ""
+    torch: bool = True
     origin: str = GIVEN
 
     @property

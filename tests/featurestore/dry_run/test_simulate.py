@@ -229,6 +229,7 @@ def sizes_of(store: Path) -> tuple[dict[str, int], int]:
 def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is timed that a size does not follow from."""
     monkeypatch.setattr(simulate_probe, "start_seconds", lambda: 1.0)
+    monkeypatch.setattr(simulate_probe, "device_seconds", lambda: 1.0)
     monkeypatch.setattr(simulate_probe, "try_disk", lambda folder, writers: {})
 
 
