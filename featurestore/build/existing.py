@@ -6,7 +6,9 @@ import math
 import os
 import shutil
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,9 @@ from featurestore.store.identify import meristem_attribute
 from featurestore.store.manifest import Manifest, hash_file, read_manifest
 from featurestore.store.reader import Store, open_store
 from featurestore.store.shard import WrittenFile
+
+READERS: Final = 8
+"""Threads that read shards back."""
 
 
 def _task_of(path: str) -> str | None:
@@ -64,21 +69,27 @@ def take_over(
     for path, file in manifest.files.items():
         if (name := _task_of(path)) is not None:
             by_task.setdefault(name, {})[path] = file
-    taken: set[Task] = set()
-    packages: dict[str, dict[str, str]] = {}
-    for task in plan.tasks():
-        key, group = plan.key(task), f"{task.species}/{task.group}"
-        if task in done or manifest.keys.get(task.path) != key:
-            continue
-        files = by_task.get(task.path, {})
-        if files and all(_intact(store / p, f) for p, f in files.items()):
-            for path in files:
-                link(store / path, work.store / path)
-            if group not in packages:
-                packages[group] = _packages(store / group)
-            work.write_marker(task, key, files, {"taken_over": True, "packages": packages[group]})
-            taken.add(task)
-    return taken
+    wanted = [
+        task
+        for task in plan.tasks()
+        if task not in done
+        and task.path in by_task
+        and manifest.keys.get(task.path) == plan.key(task)
+    ]
+    packages = {g: _packages(store / g) for g in {f"{t.species}/{t.group}" for t in wanted}}
+
+    def take(task: Task) -> bool:
+        files = by_task[task.path]
+        if not all(_intact(store / p, f) for p, f in files.items()):
+            return False
+        for path in files:
+            link(store / path, work.store / path)
+        facts = {"taken_over": True, "packages": packages[f"{task.species}/{task.group}"]}
+        work.write_marker(task, plan.key(task), files, facts)
+        return True
+
+    with ThreadPoolExecutor(READERS) as pool:  # reading and digesting lets other threads run
+        return {task for task, taken in zip(wanted, pool.map(take, wanted), strict=True) if taken}
 
 
 def _packages(group: Path) -> dict[str, str]:

@@ -7,10 +7,12 @@ import gc
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from featurestore.build.group_plan import BuildPlan
+from featurestore.build.existing import READERS
+from featurestore.build.group_plan import BuildPlan, Task
 from featurestore.build.known import forget
 from featurestore.build.metadata import consolidate, write_metadata
 from featurestore.build.replaced import between, retire, sweep
@@ -67,16 +69,20 @@ def drop_spoilt(work: WorkArea, plan: BuildPlan) -> int:
     int
         How many did.
     """
-    spoilt = 0
-    for task in plan.tasks():
-        _, group = plan.of(task)
-        marker = work.read_marker(task, group.keys[task.shard])
-        if marker is None or any(
-            hash_file(work.store / p, f) != f for p, f in marker.files.items()
-        ):
-            work.marker_path(task).unlink(missing_ok=True)
-            spoilt += 1
-    return spoilt
+
+    def spoilt(task: Task) -> bool:
+        marker = work.read_marker(task, plan.key(task))
+        if marker is not None and all(_is(work.store / p, f) for p, f in marker.files.items()):
+            return False
+        work.marker_path(task).unlink(missing_ok=True)
+        return True
+
+    with ThreadPoolExecutor(READERS) as pool:  # reading and digesting lets other threads run
+        return sum(pool.map(spoilt, plan.tasks()))
+
+
+def _is(path: Path, file: WrittenFile) -> bool:
+    return hash_file(path, file) == file
 
 
 def _collect(work: WorkArea, plan: BuildPlan) -> tuple[dict[str, WrittenFile], dict[str, str]]:

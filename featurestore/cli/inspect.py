@@ -47,12 +47,38 @@ def _facts(store: Store) -> dict[str, Any]:
                     "dtype": str(stored.dtype) if stored else "", "bytes": size,
                 }
             )  # fmt: skip
+        rows += _variant_rows(store, species, genes)
     return {
         "store": str(store.path), "digest": store.digest, "dataset_digest": store.dataset_digest,
         "schema_version": store.attrs["meristem"]["schema_version"], "simulated": store.attrs["meristem"]["simulated"],
         "files": len(store.manifest.files) + 1, "bytes": sum(f.size for f in store.manifest.files.values()),
         "groups": rows,
     }  # fmt: skip
+
+
+def _named(row: dict[str, Any]) -> str:
+    return f"{row['embedder']} of {row['variants']}" if "variants" in row else str(row["embedder"])
+
+
+def _variant_rows(store: Store, species: str, genes: int) -> list[dict[str, Any]]:
+    """Facts of the variant sets of a species: a row for what each embedder embeds of each."""
+    rows = []
+    for name in store.variant_sets(species):
+        for embedder in store.embedders(species):
+            group = f"variants/{name}/{'sequence' if embedder == 'onehot' else embedder}"
+            outputs = store.embedder_attrs(species, embedder)["outputs"] or {"code": 0}
+            path = f"{group}/{next(iter(outputs))}"
+            if not store.has(species, path):
+                continue
+            stored, prefix = store.stored(species, path), f"{species}/{group}/"
+            size = sum(f.size for p, f in store.manifest.files.items() if p.startswith(prefix))
+            rows.append(
+                {
+                    "species": species, "genes": genes, "embedder": embedder, "array": path, "variants": name,
+                    "shape": list(stored.shape), "dims": list(stored.dims), "dtype": str(stored.dtype), "bytes": size,
+                }
+            )  # fmt: skip
+    return rows
 
 
 @click.command()
@@ -70,7 +96,7 @@ def ls(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
     for row in facts["groups"]:
         shape = " × ".join(f"{n:,} {d}" for n, d in zip(row["shape"], row["dims"], strict=True))
         click.echo(
-            f"{row['species']:<28} {row['embedder']:<14} {shape}  {row['dtype']}  {row['bytes'] / 1e6:,.1f} MB"
+            f"{row['species']:<28} {_named(row):<14} {shape}  {row['dtype']}  {row['bytes'] / 1e6:,.1f} MB"
         )
 
 
