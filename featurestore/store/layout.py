@@ -191,7 +191,7 @@ def _keys_are_ours(metadata: Mapping[str, Any]) -> bool:
     encoding = metadata.get("chunk_key_encoding", {"name": "default"})
     separator = encoding.get("configuration", {}).get("separator", "/")
     regular = metadata["chunk_grid"].get("name", "regular") == "regular"
-    return regular and encoding["name"] == "default" and separator == "/"
+    return bool(regular and encoding["name"] == "default" and separator == "/")
 
 
 def _is_plain(codecs: Sequence[Mapping[str, Any]], itemsize: int) -> bool:
