@@ -22,8 +22,8 @@ from featurestore.build.existing import link, pending_pools
 from featurestore.build.group_plan import STORED_DTYPE, BuildPlan, GroupPlan, Task
 from featurestore.build.known import Source, indexed, plain_array, write_index
 from featurestore.build.pool import Pool
-from featurestore.build.reuse import DIGEST_BYTES
 from featurestore.build.variant_metadata import with_positions
+from featurestore.build.window_kernels import DIGEST_BYTES
 from featurestore.build.work_area import Marker, WorkArea
 from featurestore.embedders.base import vector_shapes
 from featurestore.schema import Status, spec_of

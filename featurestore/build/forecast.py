@@ -18,8 +18,9 @@ from featurestore.build.group_plan import BuildPlan, SpeciesPlan, Task
 from featurestore.build.known import Indexed, stored_bins
 from featurestore.build.pool import Pool
 from featurestore.build.prepare import earlier_plan
-from featurestore.build.reuse import DIGEST_BYTES, KnownBins
+from featurestore.build.reuse import KnownBins
 from featurestore.build.shared import Inputs, shared_among
+from featurestore.build.window_kernels import DIGEST_BYTES
 from featurestore.build.work_area import WorkArea
 from featurestore.store.manifest import Manifest
 

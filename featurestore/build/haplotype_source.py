@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.build.mapped import mapped
-from featurestore.build.reuse import DIGEST_BYTES, input_digests
+from featurestore.build.reuse import input_digests
+from featurestore.build.window_kernels import DIGEST_BYTES
 from featurestore.build.window_source import WindowSource
 from featurestore.inputs.model import HaplotypeSet
 from featurestore.sequence.edits import Edit, cut_edited, reached

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from featurestore.build.compute import Lookup
 from featurestore.build.mapped import ONE_PARSE
-from featurestore.build.reuse import DIGEST_BYTES, KnownBins
+from featurestore.build.reuse import KnownBins
+from featurestore.build.window_kernels import DIGEST_BYTES
 
 
 @dataclass(frozen=True)

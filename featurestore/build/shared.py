@@ -20,8 +20,9 @@ from featurestore.build.group_plan import BuildPlan, GroupPlan, Task
 from featurestore.build.haplotype_source import ChangedInputs, HaplotypeSource, rows_name
 from featurestore.build.known import Indexed, known_of
 from featurestore.build.mapped import mapped
-from featurestore.build.reuse import DIGEST_BYTES, as_keys, as_numbers, input_digests
+from featurestore.build.reuse import as_keys, as_numbers, input_digests
 from featurestore.build.variant_plan import set_folder
+from featurestore.build.window_kernels import DIGEST_BYTES
 from featurestore.build.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
 from featurestore.sequence.windows import bin_validity
