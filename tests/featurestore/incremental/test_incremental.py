@@ -20,6 +20,7 @@ from featurestore.inputs.model import SpeciesData
 from tests.builders.dataset import write_dataset
 from tests.builders.species import random_species
 from tests.featurestore.test_build import tree_digest
+from tests.featurestore.test_variants import LINES, random_records, with_variants
 
 EMBEDDERS = '["noting"]'
 SETTINGS = '[embedders.noting]\ntype = "noting"\nwindow = {window}\ncheckpoint = "{checkpoint}"'
@@ -221,6 +222,46 @@ def digests_of_finished_shards(work: Path) -> set[bytes]:
                 raw = (work / "store" / name).read_bytes()[:-4]
                 found |= {raw[i : i + 16] for i in range(0, len(raw), 16)}
     return found - {bytes(16), hashlib.blake2b(b"\4" * 160, digest_size=16).digest()}
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_more_variants_compute_the_bins_they_change(tmp_path, noting, monkeypatch, interrupted):
+    monkeypatch.setattr("featurestore.schema.SHARD_ROWS", 64)
+    one = random_species("plant", genes=20, seed=2)
+    records = random_records(one, len(LINES), seed=2)
+    store = tmp_path / "s.zarr"
+
+    def dataset(some) -> Path:
+        path = with_variants(tmp_path / "in", one, some, embedders=EMBEDDERS)
+        path.write_text(path.read_text() + SETTINGS.format(window=160, checkpoint="a") + "\n")
+        return path
+
+    before = dataset(records[: len(records) // 2])
+    if interrupted:
+        noting.fails_after = 225
+        with pytest.raises(IncompleteStoreError):
+            build(before, store)
+        noting.fails_after = None
+    else:
+        build(before, store)
+    after = dataset(records)
+    rows = foretold(after, store)
+    noting.seen = []
+    build(after, store)
+    assert len(noting.seen) == len(set(noting.seen)) > 0
+    assert len(noting.seen) == sum(r["windows_to_compute"] for r in rows.values())
+    told = rows["plant", "variants/mutants/noting"]
+    if interrupted:
+        assert sum(r["shards_resumed"] + r["windows_from_work_area"] for r in rows.values()) > 0
+    else:
+        assert told["windows_from_store"] > 0
+        assert any(r.startswith("haplotypes: ") for r in told["reasons"])
+        assert rows["plant", "noting"]["shards_to_compute"] == 0
+    build(after, tmp_path / "fresh.zarr")
+    assert tree_digest(store) == tree_digest(tmp_path / "fresh.zarr")
+    listed = json.loads(CliRunner().invoke(cli, ["ls", str(store), "--json"]).stdout)["groups"]
+    [row] = [r for r in listed if r.get("variants") and r["embedder"] == "noting"]
+    assert row["dims"] == ["row", "channel"]
 
 
 def test_a_store_whose_vectors_are_damaged_is_computed_where_it_is(tmp_path, noting):
