@@ -76,18 +76,18 @@ def test_a_build_killed_at_any_step_of_the_swap_leaves_one_store_or_the_other(be
 
 
 def most(steps: list[str]) -> list[int]:
-    """Every second step; of those that only write metadata into a folder of their own few."""
+    """Every third step; of those that only write metadata into a folder of their own few."""
     plain = [i for i, s in enumerate(steps, 1) if ".build/metadata/" in s]
-    return sorted({*plain[::25], *range(1, len(steps) + 1, 2)} - (set(plain) - set(plain[::25])))
+    return sorted({*plain[::25], *range(1, len(steps) + 1, 3)} - (set(plain) - set(plain[::25])))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["first", "exchange", "two_renames"])
-def test_at_every_other_step_of_the_swap(bench, folder, kind):
+def test_at_every_third_step_of_the_swap(bench, folder, kind):
     store = folder / "fresh" / "store.zarr" if kind == "first" else older_store(bench, folder)
     kill_when(bench, store, "os.mkdir", "store.zarr.build/metadata")
     faults = NO_EXCHANGE if kind == "two_renames" else {}
-    assert kill_at_each(bench, store.parent, folder / "run", most, **faults) > 100
+    assert kill_at_each(bench, store.parent, folder / "run", most, **faults) > 80
 
 
 @pytest.mark.nightly
