@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from featurestore.build.jobs import cores
 from featurestore.build.simulate import Outcome
-from featurestore.build.simulate_rates import GIVEN, Machine, Rates
+from featurestore.build.simulate_rates import GIVEN, MEASURED, Machine, Rates
 from featurestore.build.simulate_workload import Workload
 
 
@@ -22,6 +24,7 @@ def facts_of(
     return {
         "species": len(workload.plan.species), "genes": workload.genes,
         "shards": len(workload.plan.tasks()), "shards_to_compute": len(workload.pending),
+        "measured": MEASURED in rates.origin.values(), "load": os.getloadavg()[0],
         "cores": cores, "one_machine": one_machine,
         "distinct": dict(workload.distinct), "shared": dict(workload.shared),
         "not_searched": _not_searched(workload),
@@ -58,6 +61,11 @@ def render(facts: Mapping[str, Any]) -> str:
     for name, one in facts["machine"].items():
         by_origin.setdefault(one["origin"], []).append(f"{name} {one['value']:,.4g}")
     lines += [f"  {origin}: {', '.join(names)}" for origin, names in sorted(by_origin.items())]
+    if facts["measured"] and facts["load"] > 0.75 * cores() + 1:
+        lines.append(
+            f"  this machine had {facts['load']:.0f} processes at work while it was measured: its rates are those of now, "
+            "not those of an idle machine"
+        )
     if facts["not_searched"]:
         names = ", ".join(facts["not_searched"])
         lines.append(f"  assumed: no window of {names} occurs in two shards")
