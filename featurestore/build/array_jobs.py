@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from featurestore.build.engine import BuildResult, ended, finish, telling_storage
-from featurestore.build.execute import Threads, run_jobs
-from featurestore.build.finalise import drop_spoilt, recover
-from featurestore.build.group_plan import BuildPlan, Task
-from featurestore.build.jobs import Job, Report
-from featurestore.build.laid_down import taken_up
-from featurestore.build.lock import build_lock, task_lock
-from featurestore.build.prepare import Prepared, prepare, told
-from featurestore.build.request import is_up_to_date, resolve
-from featurestore.build.run import Voices, is_done, log, pending_jobs
+from featurestore.build.planning.group_plan import BuildPlan, Task
+from featurestore.build.planning.prepare import Prepared, prepare, told
+from featurestore.build.planning.request import is_up_to_date, resolve
+from featurestore.build.sealing.finalise import drop_spoilt, recover
+from featurestore.build.sealing.lock import build_lock, task_lock
+from featurestore.build.windows.laid_down import taken_up
 from featurestore.build.work_area import WorkArea
+from featurestore.build.workers.execute import Threads, run_jobs
+from featurestore.build.workers.jobs import Job, Report
+from featurestore.build.workers.run import Voices, is_done, log, pending_jobs
 from featurestore.errors import IncompleteStoreError, InputError, StoreNotFoundError
 from featurestore.inputs.dataset import load_config
 from featurestore.inputs.model import SpeciesData

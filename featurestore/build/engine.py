@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featurestore.build.cluster import check_execution
-from featurestore.build.execution import Execution
-from featurestore.build.finalise import drop_spoilt, recover, seal, swap
-from featurestore.build.funnel import gene_funnel
-from featurestore.build.lock import build_lock
-from featurestore.build.prepare import Prepared, prepare, told
-from featurestore.build.replaced import sweep
-from featurestore.build.request import Request, is_up_to_date, resolve
-from featurestore.build.run import OnTask, Voices, log, run_pending
-from featurestore.build.shard_writer import storage_error
+from featurestore.build.planning.prepare import Prepared, prepare, told
+from featurestore.build.planning.request import Request, is_up_to_date, resolve
+from featurestore.build.sealing.finalise import drop_spoilt, recover, seal, swap
+from featurestore.build.sealing.funnel import gene_funnel
+from featurestore.build.sealing.lock import build_lock
+from featurestore.build.sealing.replaced import sweep
+from featurestore.build.shards.shard_writer import storage_error
 from featurestore.build.work_area import WorkArea
+from featurestore.build.workers.cluster import check_execution
+from featurestore.build.workers.execution import Execution
+from featurestore.build.workers.run import OnTask, Voices, log, run_pending
 from featurestore.errors import MeristemError
 from featurestore.inputs.dataset import load_config
 from featurestore.schema import STATUS_MEANINGS, Status

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.build.group_plan import Task
+from featurestore.build.planning.group_plan import Task
 from featurestore.store.shard import WrittenFile, commit_file
 
 

@@ -14,7 +14,7 @@ from featurestore.inputs.problems import printable
 
 if TYPE_CHECKING:
     from featurestore.build.engine import BuildResult
-    from featurestore.build.execution import Execution
+    from featurestore.build.workers.execution import Execution
 
 _dataset = click.argument("dataset", type=click.Path(path_type=Path))
 _store = click.option("--store", type=BuiltPlace(), required=True, help="Folder of the store.")
@@ -135,8 +135,8 @@ def _execution(
     options: tuple[str, ...], adapt: tuple[int, int] | None, device: str | None,
 ) -> Execution:  # fmt: skip
     """Where to run, from the options of the command."""
-    from featurestore.build.cluster import parsed_options
-    from featurestore.build.execution import Execution
+    from featurestore.build.workers.cluster import parsed_options
+    from featurestore.build.workers.execution import Execution
 
     if sum((bool(scheduler), bool(cluster), processes)) > 1:
         raise click.UsageError("give one of --scheduler, --cluster and --processes")
@@ -157,7 +157,7 @@ def _plan_only(
     from dataclasses import asdict
 
     from featurestore.build.array_jobs import plan_only
-    from featurestore.build.run import Voices
+    from featurestore.build.workers.run import Voices
 
     planned = plan_only(dataset, store, embedders, species, Voices(_say))
     if as_json:
@@ -182,7 +182,7 @@ def _tell(result: BuildResult, as_json: bool) -> None:
     """Print what a build did; regions without a vector make it incomplete."""
     from dataclasses import asdict
 
-    from featurestore.build.funnel import describe
+    from featurestore.build.sealing.funnel import describe
     from featurestore.errors import IncompleteStoreError
 
     if as_json:
@@ -269,7 +269,7 @@ def plan(
     as_json: bool,
 ) -> None:
     """Tell what a build of DATASET would make: genes, windows, bytes, files, free disk, time."""
-    from featurestore.build.estimate import estimate, render
+    from featurestore.build.planning.estimate import estimate, render
 
     facts = estimate(dataset_file(dataset), store, embedders, species)
     if as_json:

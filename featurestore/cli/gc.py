@@ -28,7 +28,7 @@ def gc(store: Path, dry_run: bool, work_area: bool, unseen: bool, as_json: bool)
     These are stores that were replaced while somebody read them, and what builds that were killed
     did not clean up. What is in use stays, and so does what is not of this project.
     """
-    from featurestore.build.collect import collect
+    from featurestore.build.sealing.collect import collect
 
     found = collect(store, dry_run=dry_run, work_area=work_area, unseen=unseen)
     if as_json:

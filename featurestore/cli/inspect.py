@@ -106,7 +106,7 @@ def ls(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
 @json_option
 def info(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
     """Tell all that STORE knows of itself: funnel, notes, embedders, digests."""
-    from featurestore.build.funnel import describe
+    from featurestore.build.sealing.funnel import describe
     from featurestore.store.reader import open_store
 
     opened = open_store(store, backend=backend)
@@ -185,7 +185,7 @@ def _verified(
     store: Path | str, backend: BackendName | None, recompute: float, seed: int
 ) -> Verification:
     if isinstance(store, Path):
-        from featurestore.build.recompute import verify_values
+        from featurestore.build.shards.recompute import verify_values
 
         return verify_values(store, recompute, seed)
     from featurestore.store.remote_verify import verify_remote
@@ -202,7 +202,7 @@ def _verified(
 @json_option
 def repair(store: Path, as_json: bool) -> None:
     """Remove damaged files of STORE, so that the next build makes them anew."""
-    from featurestore.build.lock import build_lock
+    from featurestore.build.sealing.lock import build_lock
     from featurestore.build.work_area import WorkArea
     from featurestore.store.verify import repair as run
 

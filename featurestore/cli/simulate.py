@@ -12,9 +12,9 @@ from featurestore.cli.common import echo_json, json_option
 from featurestore.inputs.problems import printable
 
 if TYPE_CHECKING:
-    from featurestore.build.simulate import Outcome
-    from featurestore.build.simulate_rates import Rates
-    from featurestore.build.simulate_workload import Workload
+    from featurestore.simulate.dry_run import Outcome
+    from featurestore.simulate.rates import Rates
+    from featurestore.simulate.workload import Workload
 
 
 def _crews(text: str) -> list[int | None]:
@@ -129,9 +129,9 @@ def simulate(dataset: Path | None, as_json: bool, **options: Any) -> None:
     With DATASET its real plan is played, with rates measured here and now. Without, species that are
     only numbers: --species 17 --genes 35000 --embedder plantcaduceus-l32 --rate 135 --device cuda.
     """  # fmt: skip
-    from featurestore.build.jobs import cores as cores_here
-    from featurestore.build.simulate import several
-    from featurestore.build.simulate_report import facts_of, render
+    from featurestore.build.workers.jobs import cores as cores_here
+    from featurestore.simulate.dry_run import several
+    from featurestore.simulate.report import facts_of, render
 
     crews = _crews(options["workers"])
     rates = _rates(options)
@@ -160,8 +160,8 @@ def simulate(dataset: Path | None, as_json: bool, **options: Any) -> None:
 
 def _rates(options: dict[str, Any]) -> Rates:
     """What is known before a data set is looked at: a file, what was given, what is measured now."""
-    from featurestore.build.simulate_probe import measure_model
-    from featurestore.build.simulate_rates import GIVEN, ModelRate, Rates, load_rates
+    from featurestore.simulate.probe import measure_model
+    from featurestore.simulate.rates import GIVEN, ModelRate, Rates, load_rates
 
     rates = load_rates(options["rates_file"]) if options["rates_file"] else Rates()
     if options["network"]:
@@ -188,8 +188,8 @@ def _rates(options: dict[str, Any]) -> Rates:
 def _of_dataset(
     dataset: Path, known: Rates, crews: list[int | None], options: dict[str, Any]
 ) -> tuple[Workload, Rates]:
-    from featurestore.build.simulate_probe import probe
     from featurestore.cli.build import dataset_file
+    from featurestore.simulate.probe import probe
 
     for name in ("genes", "genome_mb"):
         if options[name]:
@@ -209,10 +209,10 @@ def _of_dataset(
 def _of_numbers(rates: Rates, options: dict[str, Any]) -> Workload:
     from dataclasses import replace
 
-    from featurestore.build.simulate import no_rate
-    from featurestore.build.simulate_models import spec_of_model
-    from featurestore.build.simulate_workload import workload_of_numbers
     from featurestore.inputs.model import Region
+    from featurestore.simulate.dry_run import no_rate
+    from featurestore.simulate.models import spec_of_model
+    from featurestore.simulate.workload import workload_of_numbers
 
     if len(options["species"]) != 1 or not re.fullmatch(r"[1-9]\d{0,3}", options["species"][0]):
         raise click.BadParameter("without DATASET: one number of species", param_hint="--species")
@@ -238,7 +238,7 @@ def _save(rates: Rates, path: Path | None) -> None:
     import platform
     import time
 
-    from featurestore.build.jobs import cores
+    from featurestore.build.workers.jobs import cores
 
     if path is not None:
         about = {"machine_type": platform.machine(), "cores": cores(), "measured": time.strftime("%Y-%m-%d")}  # fmt: skip

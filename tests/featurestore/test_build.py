@@ -18,7 +18,7 @@ import pytest
 import featurestore
 from featurestore.build import engine
 from featurestore.build.engine import build
-from featurestore.build.lock import build_lock
+from featurestore.build.sealing.lock import build_lock
 from featurestore.embedders.random_conv import RandomConv
 from featurestore.errors import InputError, StoreLockedError
 from featurestore.inputs.problems import DataSetError
@@ -123,7 +123,7 @@ _KILLED_BUILD = """
 import sys
 import featurestore.schema
 featurestore.schema.SHARD_GENES = 16
-import featurestore.build.tasks as tasks, featurestore.build.execute as execute
+import featurestore.build.shards.tasks as tasks, featurestore.build.workers.execute as execute
 from featurestore.build.engine import build
 from pathlib import Path
 import time
@@ -183,7 +183,7 @@ def _wait_for(condition, seconds: float = 60.0) -> None:
 
 def test_two_builds_of_one_store_exclude_each_other(tmp_path, dataset):
     code = (
-        "import sys, time; from pathlib import Path; from featurestore.build.lock import build_lock\n"
+        "import sys, time; from pathlib import Path; from featurestore.build.sealing.lock import build_lock\n"
         "with build_lock(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
     work = tmp_path / "s.zarr.build"
@@ -224,7 +224,7 @@ class _Counting(RandomConv):
 def counting(monkeypatch):
     pytest.importorskip("torch", reason="the random embedder needs torch")
     import featurestore.embedders.registry as registry
-    from featurestore.build import tasks
+    from featurestore.build.shards import tasks
 
     original = registry.embedder_class
     monkeypatch.setattr(
@@ -430,7 +430,7 @@ def test_a_kill_around_the_exchange_is_recovered(tmp_path, dataset, monkeypatch)
 def test_without_an_exchange_of_the_kernel_a_kill_between_two_renames_loses_nothing(
     tmp_path, dataset, monkeypatch
 ):
-    from featurestore.build import finalise
+    from featurestore.build.sealing import finalise
 
     store = tmp_path / "s.zarr"
     build(dataset, store, embedders=["onehot", "kmer"])

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.build import compute
 from featurestore.build.engine import build
+from featurestore.build.shards import compute
 from featurestore.errors import InputError
 from featurestore.sequence.iupac import decode
 from tests.builders.dataset import write_dataset
@@ -156,7 +156,8 @@ def _none(embedder):
 _SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from featurestore.build import compute, engine
+from featurestore.build.shards import compute
+from featurestore.build import engine
 from featurestore.embedders.plantcaduceus.embedder import PlantCaduceus
 compute.KEEP_SECONDS = 0.0
 original = PlantCaduceus.embed

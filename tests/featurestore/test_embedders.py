@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.build.compute import in_batches
+from featurestore.build.shards.compute import in_batches
 from featurestore.embedders.base import Embedder
 from featurestore.embedders.kmer import Kmer
 from featurestore.embedders.registry import embedder_class, list_embedders, make_embedder

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 import featurestore
 from featurestore.build.engine import build
-from featurestore.build.recompute import verify_values
-from featurestore.build.replaced import replaced_folder, replaced_trees, sweep
+from featurestore.build.sealing.replaced import replaced_folder, replaced_trees, sweep
+from featurestore.build.shards.recompute import verify_values
 from featurestore.cli import cli
 from featurestore.embedders.kmer import Kmer
 from featurestore.errors import (
@@ -255,7 +255,9 @@ def test_a_reader_of_a_store_that_is_replaced_goes_on_undisturbed(
     store, tmp_path, monkeypatch, kernel_exchanges
 ):
     if not kernel_exchanges:
-        monkeypatch.setattr("featurestore.build.finalise._exchange", lambda one, other: False)
+        monkeypatch.setattr(
+            "featurestore.build.sealing.finalise._exchange", lambda one, other: False
+        )
     reader = featurestore.open(store)
     before = reader.features("plant", "kmer")
     travelling = pickle.dumps(reader)

@@ -133,7 +133,7 @@ def wide(monkeypatch):
     import dataclasses
 
     import featurestore.embedders.registry as registry
-    from featurestore.build import tasks
+    from featurestore.build.shards import tasks
     from featurestore.embedders.random_conv import RandomConv
 
     class Wide(RandomConv):
@@ -283,7 +283,7 @@ def _small(seed=2, genes=20):
 
 
 def test_two_builds_and_an_interrupted_one_give_the_same_bytes(tmp_path, small_shards, monkeypatch):
-    from featurestore.build import tasks
+    from featurestore.build.shards import tasks
 
     one, records = _small()
     path = with_variants(tmp_path / "in", one, records)
@@ -316,7 +316,7 @@ def test_two_builds_and_an_interrupted_one_give_the_same_bytes(tmp_path, small_s
 def counting(monkeypatch):
     pytest.importorskip("torch", reason="the random embedder needs torch")
     import featurestore.embedders.registry as registry
-    from featurestore.build import tasks
+    from featurestore.build.shards import tasks
     from featurestore.embedders.random_conv import RandomConv
 
     class Counting(RandomConv):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.build.window_source import WindowSource, lay_down
+from featurestore.build.windows.window_source import WindowSource, lay_down
 from featurestore.inputs.model import Genome, Region, SpeciesData
 from featurestore.sequence.iupac import LETTERS, decode, encode, reverse_complement
 from featurestore.sequence.windows import bin_starts, cut_window, window_span

@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.growth.data import write_simulated
-from featurestore.build import simulate_probe
 from featurestore.build.engine import build
-from featurestore.build.jobs import Job
-from featurestore.build.simulate import Outcome, simulate
-from featurestore.build.simulate_events import Costs, Crew, Played, Stage, play
-from featurestore.build.simulate_models import spec_of_model
-from featurestore.build.simulate_rates import GIVEN, ModelRate, Rates, load_rates
-from featurestore.build.simulate_workload import Workload, workload_of_numbers
+from featurestore.build.workers.jobs import Job
 from featurestore.cli import cli
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError
 from featurestore.inputs.model import Region
 from featurestore.sample import write_sample
+from featurestore.simulate import probe as simulate_probe
+from featurestore.simulate.dry_run import Outcome, simulate
+from featurestore.simulate.events import Costs, Crew, Played, Stage, play
+from featurestore.simulate.models import spec_of_model
+from featurestore.simulate.rates import GIVEN, ModelRate, Rates, load_rates
+from featurestore.simulate.workload import Workload, workload_of_numbers
 from featurestore.store.manifest import read_manifest
 
 GPU = Crew(workers=1, threads=3, slots=1, gpu=True, cores=8, one_machine=False, scheduler=True)

@@ -17,7 +17,7 @@ import pytest
 import torch
 import zarr
 
-from featurestore.build.recompute import verify_values
+from featurestore.build.shards.recompute import verify_values
 from featurestore.embedders.a2z import A2Z, A2ZEmbedder
 from featurestore.embedders.a2z.keras_file import read_keras
 from featurestore.embedders.a2z.kernels import CompiledForm

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.build import compute, scratch, window_kernels
-from featurestore.build.compute import embed_distinct, embed_range, first_occurrences
-from featurestore.build.reuse import input_digests
-from featurestore.build.window_source import WindowSource, lay_down
+from featurestore.build.reuse.digests import input_digests
+from featurestore.build.shards import compute, scratch
+from featurestore.build.shards.compute import embed_distinct, embed_range, first_occurrences
+from featurestore.build.windows import window_kernels
+from featurestore.build.windows.window_source import WindowSource, lay_down
 from featurestore.embedders.base import EmbedderSpec
 from featurestore.inputs.model import SpeciesData
 from featurestore.native import loading

@@ -16,8 +16,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from featurestore.build import engine, execute
-from featurestore.build.cluster import (
+from featurestore.build import engine
+from featurestore.build.engine import build
+from featurestore.build.shards.examine import culprits
+from featurestore.build.shards.tasks import run_task
+from featurestore.build.work_area import WorkArea
+from featurestore.build.workers import execute
+from featurestore.build.workers.cluster import (
     check_execution,
     cluster_class,
     local_cluster,
@@ -25,12 +30,8 @@ from featurestore.build.cluster import (
     start_cluster,
     visible_gpus,
 )
-from featurestore.build.engine import build
-from featurestore.build.examine import culprits
-from featurestore.build.execution import Execution
-from featurestore.build.jobs import Job, Lanes, attempt, in_order, own_version
-from featurestore.build.tasks import run_task
-from featurestore.build.work_area import WorkArea
+from featurestore.build.workers.execution import Execution
+from featurestore.build.workers.jobs import Job, Lanes, attempt, in_order, own_version
 from featurestore.cli import cli
 from featurestore.errors import (
     ClusterError,
@@ -339,7 +340,7 @@ def test_two_attempts_at_one_shard_leave_what_the_first_wrote(tmp_path, dataset,
             build(dataset, tmp_path / "s.zarr")
     work = WorkArea.beside(tmp_path / "s.zarr")
     both, reports = threading.Barrier(2), []
-    from featurestore.build import tasks
+    from featurestore.build.shards import tasks
 
     original = tasks.commit_turn
 
@@ -422,7 +423,7 @@ def test_array_jobs_give_the_same_store(tmp_path, dataset, whole):
 
 
 def test_nobody_plans_while_array_tasks_run(tmp_path, dataset):
-    from featurestore.build.lock import build_lock, task_lock
+    from featurestore.build.sealing.lock import build_lock, task_lock
 
     work = tmp_path / "s.zarr.build"
     work.mkdir()
@@ -433,7 +434,7 @@ def test_nobody_plans_while_array_tasks_run(tmp_path, dataset):
 
 
 def test_a_read_only_place_is_one_clear_error(tmp_path, dataset, monkeypatch):
-    from featurestore.build import shard_writer
+    from featurestore.build.shards import shard_writer
 
     def refuses(*_):
         raise PermissionError(
@@ -468,7 +469,7 @@ def test_a_scheduler_that_dies_ends_the_build_and_the_next_goes_on(tmp_path, plu
 _SCHEDULER = """
 if __name__ == "__main__":
     import sys
-    from featurestore.build.cluster import local_cluster
+    from featurestore.build.workers.cluster import local_cluster
     with local_cluster(1, None) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()

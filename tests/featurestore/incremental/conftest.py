@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import featurestore.embedders.registry as registry
-from featurestore.build import tasks
+from featurestore.build.shards import tasks
 from featurestore.embedders.base import EmbedderSpec
 
 

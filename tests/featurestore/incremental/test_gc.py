@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import featurestore
 from featurestore.build.engine import build
-from featurestore.build.replaced import replaced_folder, replaced_trees
+from featurestore.build.sealing.replaced import replaced_folder, replaced_trees
 from featurestore.cli import cli
 from tests.builders.dataset import write_dataset
 from tests.builders.species import random_species
@@ -133,7 +133,7 @@ def test_what_dead_builds_left_goes_and_the_work_area_only_when_asked(tmp_path, 
 
 
 def test_a_running_build_is_left_alone_and_no_other_folder_is_touched(tmp_path):
-    from featurestore.build.lock import build_lock
+    from featurestore.build.sealing.lock import build_lock
 
     store = tmp_path / "s.zarr"
     build(write_dataset(tmp_path / "in", random_species("plant", genes=20)), store)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import featurestore
 from featurestore.build.engine import build
-from featurestore.build.estimate import estimate
+from featurestore.build.planning.estimate import estimate
 from featurestore.cli import cli
 from featurestore.errors import IncompleteStoreError
 from featurestore.inputs.model import SpeciesData

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.build.engine import build
-from featurestore.build.lock import build_lock, task_lock
+from featurestore.build.sealing.lock import build_lock, task_lock
 from featurestore.errors import StoreLockedError
 from tests.builders.dataset import write_dataset
 from tests.builders.species import random_species
@@ -60,7 +60,7 @@ def test_a_holder_that_was_killed_is_not_in_the_way(tmp_path, no_locks):
         "import sys, os, fcntl, pathlib\n"
         "def refuse(*a): raise OSError(37, 'no locks')\n"
         "fcntl.flock = refuse\n"
-        "from featurestore.build.lock import build_lock\n"
+        "from featurestore.build.sealing.lock import build_lock\n"
         "with build_lock(pathlib.Path(sys.argv[1])):\n    os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(work)], check=False).returncode == -9

@@ -6,7 +6,7 @@ import pytest
 
 import featurestore
 from featurestore.build.engine import build
-from featurestore.build.estimate import estimate
+from featurestore.build.planning.estimate import estimate
 from featurestore.inputs.problems import DataSetError
 from tests.builders.dataset import write_dataset
 from tests.builders.species import random_species

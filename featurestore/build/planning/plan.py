@@ -1,0 +1,154 @@
+"""Decides what a store consists of, shard by shard, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.build.planning.group_plan import (
+    GENOME_CHUNKS_PER_TASK,
+    STORED_DTYPE,
+    BuildPlan,
+    GroupPlan,
+    SpeciesPlan,
+    Task,
+    digest_json,
+)
+from featurestore.build.planning.shard_content import row_content, window_content
+from featurestore.build.planning.variant_plan import variant_groups
+from featurestore.build.windows.window_source import WindowSource
+from featurestore.embedders.base import Embedder, EmbedderSpec
+from featurestore.embedders.registry import make_embedder
+from featurestore.errors import InputError
+from featurestore.inputs.model import SpeciesData
+from featurestore.schema import BASES_CHUNK, RESERVED_NAMES, SCHEMA_VERSION, shard_genes
+
+__all__ = ["BuildPlan", "GroupPlan", "SpeciesPlan", "Task", "plan_species"]
+
+
+def _keys(identity: Mapping[str, Any], content: Sequence[str], shard_rows: int) -> tuple[str, ...]:
+    """Keys of the shards of a group.
+
+    Parameters
+    ----------
+    identity : mapping
+        What the values of all shards follow from.
+    content : sequence of str
+        Digest of what each shard itself follows from.
+    """
+    frame = {"schema": SCHEMA_VERSION, "rows": shard_rows, **identity}
+    return tuple(digest_json({**frame, "content": own}) for own in content)
+
+
+def _fixed_groups(data: SpeciesData, source: WindowSource | None) -> list[GroupPlan]:
+    n, groups = len(data.gene), []
+    if data.genome is not None:
+        chunks = -(-len(data.genome.code) // BASES_CHUNK)
+        content = row_content(data.genome.code, GENOME_CHUNKS_PER_TASK * BASES_CHUNK)
+        groups.append(
+            GroupPlan("genome", "genome", chunks, GENOME_CHUNKS_PER_TASK,
+                      _keys({"group": "genome"}, content, GENOME_CHUNKS_PER_TASK))
+        )  # fmt: skip
+    if source is not None:
+        size = shard_genes(len(source.regions) * source.positions, n)
+        content = window_content(source, size, None)
+        groups.append(
+            GroupPlan("sequence", "sequence", n, size, _keys({"group": "sequence"}, content, size))
+        )
+    if data.expression is not None:
+        size = shard_genes(max(len(data.expression.sample), 1) * 4, n)
+        content = row_content(data.expression.value, size)
+        groups.append(
+            GroupPlan(
+                "expression", "expression", n, size, _keys({"group": "expression"}, content, size)
+            )
+        )
+    return groups
+
+
+def check_spec(name: str, spec: EmbedderSpec, bin_bp: int) -> None:
+    """Refuse an embedder that cannot be stored under its name or with these bins."""
+    if name in RESERVED_NAMES:
+        raise InputError(
+            f"[embedders.{name}]: the name is reserved ({', '.join(sorted(RESERVED_NAMES))}); choose another"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(
+            f"[embedders.{name}]: a feature is named group.array:reduction, so a group's name has only "
+            "letters, digits, _ and -; choose another"
+        )
+    if spec.type == "onehot":
+        return  # stored as the group sequence, under whatever name
+    if spec.context not in {"bin", "region"}:
+        raise InputError(
+            f"[embedders.{name}]: type {spec.type!r} has context {spec.context!r}, which this build does not lay out"
+        )
+    if spec.span_bp is not None and spec.span_bp != bin_bp:
+        raise InputError(
+            f"[embedders.{name}]: a vector stands for {spec.span_bp} bp, a bin of the data set is {bin_bp} bp; set "
+            f'recipe = {{ base = "empres", span = {bin_bp} }} in [embedders.{name}], or [regions] bin = {spec.span_bp}'
+        )
+    if spec.input_bp is not None and spec.input_bp < bin_bp:
+        raise InputError(
+            f"[embedders.{name}]: its input window of {spec.input_bp} bp is shorter than a bin of {bin_bp} bp; "
+            f"set [regions] bin = {spec.input_bp} or less"
+        )
+
+
+def group_bins(context: str, source: WindowSource) -> int:
+    """Bins of an embedder's arrays: one a region where a vector stands for a whole one."""
+    return 1 if context == "region" else source.bins
+
+
+def embedder_group(
+    name: str, config: Mapping[str, Any], embedder: Embedder, source: WindowSource, bin_bp: int,
+    *, keyed: bool = True,
+) -> GroupPlan:  # fmt: skip
+    """Plan one embedder for one species; without keys only its shards are counted."""
+    check_spec(name, embedder.spec, bin_bp)
+    widest = max(math.prod(shape) for shape in embedder.spec.shapes().values())
+    bins = group_bins(embedder.spec.context, source)
+    row = len(source.regions) * bins * widest * np.dtype(STORED_DTYPE).itemsize
+    size = shard_genes(row, source.genes)
+    content: Sequence[str] = [""] * -(-source.genes // size)
+    if keyed:
+        content = window_content(source, size, embedder.spec.input_bp)
+    keys = _keys({"embedder": embedder.spec.identity_digest()}, content, size)
+    return GroupPlan(
+        name, "embedder", source.genes, size, keys, dict(config), embedder.spec.identity()
+    )
+
+
+def _check_contexts(data: SpeciesData, embedded: list[GroupPlan]) -> None:
+    for group in embedded:
+        if group.identity["context"] == "region":
+            raise InputError(
+                f"[embedders.{group.name}]: one vector a region, but {data.name} has variant sets "
+                f"({', '.join(data.haplotypes)}), which are stored as the bins they change; use a recipe of bins and "
+                f"read {group.name}:pooled"
+            )
+
+
+def plan_species(
+    data: SpeciesData, inputs: Path, embedders: Mapping[str, Mapping[str, Any]], bin_bp: int
+) -> SpeciesPlan:
+    """Plan all groups of one species whose windows :func:`lay_down` has written to ``inputs``."""
+    has_sequence = data.kind != "positions"
+    source = WindowSource(inputs) if has_sequence and data.gene else None
+    groups = _fixed_groups(data, source)
+    if source is not None:
+        for name, config in embedders.items():
+            embedder = make_embedder(name, config)
+            if embedder.spec.type != "onehot":
+                groups.append(embedder_group(name, config, embedder, source, bin_bp))
+        embedded = [g for g in groups if g.kind == "embedder"]
+        if data.haplotypes:
+            _check_contexts(data, embedded)
+        groups += variant_groups(data, inputs, source, embedded)
+    samples = len(data.expression.sample) if data.expression is not None else 0
+    return SpeciesPlan(data.name, len(data.gene), samples, tuple(groups))

@@ -1,0 +1,90 @@
+"""Plans the groups of the variant sets: which bins each haplotype changes, cut into shards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.build.planning.group_plan import (
+    STORED_DTYPE,
+    GroupKind,
+    GroupPlan,
+    digest_arrays,
+    digest_json,
+)
+from featurestore.build.windows.haplotype_source import (
+    ChangedInputs,
+    HaplotypeSource,
+    lay_down_haplotypes,
+    rows_name,
+)
+from featurestore.build.windows.window_source import WindowSource
+from featurestore.embedders.base import identity_digest, vector_shapes
+from featurestore.inputs.model import SpeciesData
+from featurestore.schema import SCHEMA_VERSION, packed_rows
+
+
+def set_folder(inputs: Path, name: str) -> Path:
+    """Where the haplotypes of a set lie below the inputs of its species."""
+    return inputs / "variants" / name
+
+
+def variant_groups(
+    data: SpeciesData, inputs: Path, source: WindowSource, embedders: list[GroupPlan]
+) -> list[GroupPlan]:
+    """Plan all variant sets of one species; writes haplotypes and their rows below ``inputs``.
+
+    Parameters
+    ----------
+    embedders : list of GroupPlan
+        The embedders of the reference: each of them embeds every set.
+    """
+    groups: list[GroupPlan] = []
+    for name, found in data.haplotypes.items():
+        folder = set_folder(inputs, name)
+        lay_down_haplotypes(folder, found)
+        haplotypes = HaplotypeSource(source, folder)
+        base = f"variants/{name}"
+        groups.append(GroupPlan(base, "variants", len(found.haplotype), 1, ()))
+        regions = haplotypes.changed_regions()
+        regions.save(folder, rows_name(None, whole_regions=True))
+        groups.append(
+            _group(f"{base}/sequence", "variant_sequence", regions, source.positions, "sequence")
+        )
+        changed: dict[int | None, ChangedInputs] = {}
+        for embedder in embedders:
+            input_bp = embedder.identity["input_bp"]
+            if input_bp not in changed:
+                changed[input_bp] = haplotypes.changed_inputs(input_bp)
+                changed[input_bp].save(folder, rows_name(input_bp))
+            widest = max(math.prod(s) for s in vector_shapes(embedder.identity).values())
+            groups.append(
+                _group(
+                    f"{base}/{embedder.name}", "variant_embedder", changed[input_bp],
+                    widest * np.dtype(STORED_DTYPE).itemsize, identity_digest(embedder.identity),
+                    embedder.embedder, embedder.identity,
+                )
+            )  # fmt: skip
+    return groups
+
+
+def _group(
+    name: str, kind: GroupKind, rows: ChangedInputs, row_bytes: int, identity: str,
+    embedder: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None,
+) -> GroupPlan:  # fmt: skip
+    count = len(rows.place)
+    size = packed_rows(row_bytes, count)
+    keys = tuple(
+        digest_json(
+            {
+                "schema": SCHEMA_VERSION, "group": kind, "identity": identity, "shard_rows": size,
+                "rows": digest_arrays(rows.place[i : i + size], rows.digest[i : i + size]),
+            }
+        )
+        for i in range(0, count, size)
+    )  # fmt: skip
+    return GroupPlan(name, kind, count, size, keys, embedder or {}, spec or {})

@@ -1,0 +1,1 @@
+"""One task = one shard: embedding its windows, writing it in one go, finding the window at fault."""

@@ -1,0 +1,1 @@
+"""What was read of the inputs, laid down in the work area, and the windows cut from it."""

@@ -1,0 +1,1 @@
+"""Where shards are computed: threads, processes, Dask schedulers and clusters."""

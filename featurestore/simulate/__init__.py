@@ -1,0 +1,1 @@
+"""What a build would cost on so many workers, from measured rates, without building."""
