@@ -97,7 +97,7 @@ def simulated_species(genes: int) -> Any:
 @contextmanager
 def as_embedder(cls: type[Any]) -> Iterator[None]:
     """Let every embedder type be this class, in this process."""
-    from featurestore.build import tasks
+    from featurestore.build.shards import tasks
     from featurestore.embedders import registry
 
     original = registry.embedder_class
@@ -112,9 +112,9 @@ def as_embedder(cls: type[Any]) -> Iterator[None]:
 
 def planned(folder: Path, genes: int) -> Any:
     """A work area with windows and plan of the simulated species; (work area, plan)."""
-    from featurestore.build.group_plan import BuildPlan
-    from featurestore.build.laid_down import lay_down_species
-    from featurestore.build.plan import plan_species
+    from featurestore.build.planning.group_plan import BuildPlan
+    from featurestore.build.planning.plan import plan_species
+    from featurestore.build.windows.laid_down import lay_down_species
     from featurestore.build.work_area import WorkArea
 
     work = WorkArea(folder / "store.zarr.build")
@@ -128,8 +128,8 @@ def planned(folder: Path, genes: int) -> Any:
 
 def shards_pass(work: Any, plan: Any, *, inline: bool) -> dict[str, float]:
     """Make every shard of the embedder; wall time, time slept, and time between first and last call."""
-    from featurestore.build.execute import Threads, run_jobs
-    from featurestore.build.jobs import shard_job
+    from featurestore.build.workers.execute import Threads, run_jobs
+    from featurestore.build.workers.jobs import shard_job
 
     shutil.rmtree(work.store, ignore_errors=True)
     shutil.rmtree(work.root / "done", ignore_errors=True)

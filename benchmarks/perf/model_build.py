@@ -110,8 +110,8 @@ def random_checkpoint(folder: Path, **sizes: Any) -> Path:
 
 def distinct_inputs(store: Path) -> NDArray[np.uint8]:
     """Every distinct model input behind a store, cut again from its own bases."""
-    from featurestore.build.recompute import stored_inputs
-    from featurestore.build.window_source import WindowSource, lay_down
+    from featurestore.build.shards.recompute import stored_inputs
+    from featurestore.build.windows.window_source import WindowSource, lay_down
     from featurestore.store.reader import open_store
 
     with tempfile.TemporaryDirectory() as folder:
@@ -165,8 +165,8 @@ def _without_model(path: Path, store: Path, channels: int) -> Cost:
 
     A difference of two long times drowns in the machine's noise; this does not.
     """
-    from featurestore.build import tasks
     from featurestore.build.engine import build
+    from featurestore.build.shards import tasks
     from featurestore.embedders.plantcaduceus.embedder import PlantCaduceus
 
     def free(_: PlantCaduceus, codes: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
