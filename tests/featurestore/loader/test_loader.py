@@ -270,7 +270,7 @@ def test_memory_stays_flat_over_many_epochs(store):
     size = []
     tracemalloc.start()
     try:
-        for _ in range(12):
+        for _ in range(40):
             for _ in loader:
                 pass
             gc.collect()
@@ -279,8 +279,9 @@ def test_memory_stays_flat_over_many_epochs(store):
         tracemalloc.stop()
     batch = sum(v.nbytes for v in next(iter(loader)).features.values())
     loader.close()
-    # One batch an epoch that is not let go would be 9 of them.
-    assert size[-1] - size[2] < 3 * batch
+    # How many batches are being read at the end of an epoch is a matter of timing, ten at most; one
+    # an epoch that is not let go would be 37 of them.
+    assert size[-1] - size[2] < 15 * batch
 
 
 def test_some_genes_in_the_order_asked_for(store, truth):
