@@ -261,8 +261,11 @@ class StoredArray:
         """Where rows of each chunk belong, and their values."""
         size = self.chunk[0]
         chunk_of = rows // size
-        for chunk in np.unique(chunk_of).tolist():
-            where = np.flatnonzero(chunk_of == chunk)
+        first = int(chunk_of[0])
+        # Sorting a million rows of one chunk takes longer than reading them.
+        one = bool((chunk_of == first).all())
+        for chunk in [first] if one else np.unique(chunk_of).tolist():
+            where = np.arange(len(rows)) if one else np.flatnonzero(chunk_of == chunk)
             try:
                 data = self.files.read(self.key(chunk))
             except FileNotFoundError as error:

@@ -227,8 +227,9 @@ class Store:
             return np.array(self.stored(species, name).text().at(rows), np.str_)
 
         def number(name: str) -> NDArray[Any]:
-            values = self.array(species, name)
-            return values if rows is None else values[rows]
+            return (
+                self.array(species, name) if rows is None else self.stored(species, name).take(rows)
+            )
 
         gene, contig, family = text("gene"), text("contig"), text("family")
         assert gene is not None and contig is not None and family is not None  # noqa: S101, PT018 - every store has them
