@@ -129,16 +129,16 @@ def crew_of(
         Of one machine.
     """
     gpu = any(rates.models[name].gpu for name in embedders)
+    together = max(1.0, cores * rates.machine.parallel)
     if workers is None:
         slots = 1 if gpu else max(1, min(jobs, cores))
         cheap = max(1, cores - 1) if gpu else 0
-        return Crew(
-            1, slots + 1 + cheap, slots, gpu, max(1, cores // slots), cores, ahead=0 if gpu else 1
-        )
+        share = max(1, cores // slots)
+        return Crew(1, slots + 1 + cheap, slots, gpu, share, together, ahead=0 if gpu else 1)
     threads = _GPU_THREADS if gpu else _CPU_THREADS
     share = max(1, cores // workers) if one_machine else cores
     return Crew(
-        workers, threads, 1, gpu, share, cores, one_machine=one_machine, ahead=1, scheduler=True
+        workers, threads, 1, gpu, share, together, one_machine=one_machine, ahead=1, scheduler=True
     )
 
 
@@ -205,8 +205,11 @@ class _Pricing:
         return self.rates.models[name]
 
     def _loading(self, rate: ModelRate) -> float:
-        """Each worker imports torch; threads have it from the look for a GPU."""
-        return rate.load_s + self.machine.device_s * (rate.torch and self.crew.scheduler)
+        """A worker imports what the model needs; threads have that from before."""
+        if not self.crew.scheduler:
+            return rate.load_s
+        imports = self.machine.embedders_s + self.machine.device_s
+        return rate.worker_load_s or rate.load_s + imports
 
     def _speed(self, rate: ModelRate) -> float:
         """Windows per second of one slot."""
@@ -298,7 +301,7 @@ def _phases(workload: Workload, machine: Machine, crew: Crew, played: Played) ->
     metadata, files = workload.metadata_files(), workload.data_files()
     reading = workload.bases / machine.read_bases_per_s + workload.genes / machine.read_genes_per_s
     phases = [
-        Phase("start", machine.start_s),
+        Phase("start", machine.start_s + machine.embedders_s),
         Phase("read, lay down and plan", reading),
         Phase("look for repeated windows", _searched(workload) / machine.repeats_windows_per_s),
         Phase("look for a GPU", machine.device_s * (_costly(workload) and not crew.scheduler)),

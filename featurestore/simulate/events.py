@@ -41,8 +41,8 @@ class Crew:
         Models compute on a GPU, one a worker, and so take no core.
     model_cores : int
         Cores that a model takes otherwise.
-    cores : int
-        Of one machine.
+    cores : float
+        Of one machine; fewer than it has where they give less together than one by one.
     one_machine : bool
         All workers share those cores; otherwise each worker has a machine to itself.
     ahead : int
@@ -56,7 +56,7 @@ class Crew:
     slots: int = 1
     gpu: bool = False
     model_cores: int = 1
-    cores: int = 1
+    cores: float = 1
     one_machine: bool = True
     ahead: int = 1
     scheduler: bool = False

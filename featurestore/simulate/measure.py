@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import resource
 import statistics
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,7 +99,7 @@ class Loaded:
 
     load_s: float
     memory_bytes: float
-    torch: bool
+    worker_load_s: float = 0.0
 
 
 def load_model(embedder: Embedder, device: str | None, device_s: float) -> Loaded:
@@ -113,13 +114,24 @@ def load_model(embedder: Embedder, device: str | None, device_s: float) -> Loade
     started = time.perf_counter()
     embedder.load(device)
     took = time.perf_counter() - started
-    torch = sys.modules.get("torch")
-    imported = torch is not None and not there
-    needs = imported or (
-        torch is not None and any(isinstance(v, torch.nn.Module) for v in vars(embedder).values())
+    if not there and "torch" in sys.modules:
+        took = max(took - device_s, took / 10)
+    return Loaded(max(took, 1e-6), max(resident() - before, 0.0))
+
+
+def load_in_worker(name: str, config: Mapping[str, Any], device: str | None) -> float:
+    """Seconds to make and load an embedder in a process that has imported no more than a worker."""
+    code = (
+        "import json, sys, time\n"
+        "from featurestore.build.shards import tasks\n"
+        "name, config, device = json.loads(sys.argv[1])\n"
+        "started = time.perf_counter()\n"
+        "tasks.make_embedder(name, config).load(device)\n"
+        "print(time.perf_counter() - started)\n"
     )
-    own = max(took - device_s, took / 10) if imported else took
-    return Loaded(max(own, 1e-6), max(resident() - before, 0.0), needs)
+    command = [sys.executable, "-c", code, json.dumps([name, dict(config), device])]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def try_model(embedder: Embedder, source: WindowSource, slots: int, threads: int) -> ModelFigures:
@@ -244,6 +256,23 @@ def compressed_chunks(code: NDArray[np.uint8]) -> tuple[list[int], float, bool]:
 def _fresh(code: str) -> float:
     """Seconds of Python code in a process of its own."""
     return seconds_of(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+
+
+def parallel_speed(cores: int) -> float:
+    """What all cores give together over ``cores`` times what one gives alone, at most 1."""
+    numbers = np.random.default_rng(0).random(200_000)
+
+    def work(_: int = 0) -> None:
+        for _ in range(10):
+            np.sort(numbers)  # without the interpreter
+
+    found = []
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in range(5):
+            alone = seconds_of(work, 1)
+            together = seconds_of(lambda: list(pool.map(work, range(cores))), 1)
+            found.append(alone / together)
+    return min(1.0, max(statistics.median(found), 1 / cores))
 
 
 def start_seconds() -> float:

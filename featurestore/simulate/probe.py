@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +32,11 @@ from featurestore.simulate.measure import (
     ModelFigures,
     compressed_chunks,
     device_seconds,
+    load_in_worker,
     load_model,
     median_of,
     model_rate,
+    parallel_speed,
     resident,
     seconds_of,
     start_seconds,
@@ -76,12 +78,13 @@ def probe(
     DataSetError
         Mistakes of the data set, as for a build.
     """
-    config = load_config(dataset, files=False)
     target = (store or dataset.with_name("store.zarr")).resolve()
-    request = resolve(config, target, embedders, species)
+    started = time.perf_counter()
+    request = resolve(load_config(dataset, files=False), target, embedders, species)
     found = _Found(
         machine={
-            "base_bytes": resident(), "start_s": start_seconds(), "device_s": device_seconds(),
+            "base_bytes": resident(), "embedders_s": time.perf_counter() - started,
+            "parallel": parallel_speed(cores()), "start_s": start_seconds(), "device_s": device_seconds(),
         }
     )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=_writable(target), prefix=".simulate.") as folder:
@@ -94,7 +97,7 @@ def probe(
         reading = time.perf_counter() - started
         facts = {d.name: facts_of(work, d) for d in data}
         pending = _pending(plan, target)
-        _models(work, plan, pending, found, device)
+        _models(work, plan, pending, found, device, with_cluster=with_cluster)
         _repeats(work, plan, pending, found)
         _groups(work, data, found)
         _metadata(work, plan, data, Path(folder) / "metadata", found)
@@ -162,8 +165,9 @@ def reading_rates(seconds: float, facts: Mapping[str, SpeciesFacts]) -> dict[str
 
 
 def _models(
-    work: WorkArea, plan: BuildPlan, pending: Sequence[Task], found: _Found, device: str | None
-) -> None:
+    work: WorkArea, plan: BuildPlan, pending: Sequence[Task], found: _Found, device: str | None, *,
+    with_cluster: bool,
+) -> None:  # fmt: skip
     """Try every embedder once, on windows of the first species that has it."""
     for species in plan.species:
         for group in species.groups:
@@ -181,16 +185,21 @@ def _models(
             gpu = embedder.spec.costly and on_gpu(device)
             slots = 1 if gpu else cores()
             figures = try_model(embedder, source, slots, 1)
-            _note(group, loaded, figures, _device_name(gpu), slots, found)
+            alone = 1.0 if gpu else slots * found.machine["parallel"]
+            figures = replace(figures, windows_per_s=figures.windows_per_s / alone)
+            if with_cluster and embedder.spec.costly:
+                in_worker = load_in_worker(group.embedder_name, group.embedder, device)
+                loaded = replace(loaded, worker_load_s=in_worker)
+            _note(group, loaded, figures, _device_name(gpu), found)
 
 
 def _note(
-    group: GroupPlan, loaded: Loaded, figures: ModelFigures, device: str, slots: int, found: _Found
+    group: GroupPlan, loaded: Loaded, figures: ModelFigures, device: str, found: _Found
 ) -> None:
     prepare = 1 / max(figures.prepare_s, 1e-9)
     found.models[group.embedder_name] = ModelRate(
-        figures.windows_per_s / slots, loaded.load_s, loaded.memory_bytes, device, prepare,
-        torch=loaded.torch, origin=MEASURED,
+        figures.windows_per_s, loaded.load_s, loaded.memory_bytes, device, prepare,
+        worker_load_s=loaded.worker_load_s, origin=MEASURED,
     )  # fmt: skip
     found.distinct[group.pool] = figures.distinct
     found.finish.append(1e-6 / figures.byte_s)
@@ -289,5 +298,5 @@ def measure_model(name: str, *, device: str | None, dtype: str) -> ModelRate:
     return ModelRate(
         model_rate(embedder, codes, slots, 1) / slots, loaded.load_s, loaded.memory_bytes,
         _device_name(gpu), note=", ".join(filter(None, [note, embedder.spec.dtype])),
-        torch=loaded.torch, origin=MEASURED,
+        origin=MEASURED,
     )  # fmt: skip

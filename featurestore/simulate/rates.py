@@ -24,8 +24,13 @@ class Machine:
     ----------
     start_s : float
         Until the command has imported what it needs.
+    parallel : float
+        What all cores give together over as many times what one gives alone: below 1 where cores
+        share their parts, or other work has some of them.
+    embedders_s : float
+        To make the embedders, which imports their modules.
     device_s : float
-        To import torch and ask it for a GPU, where a model is costly; each worker does so as well.
+        To import torch and ask it for a GPU, where a model is costly.
     read_bases_per_s, read_genes_per_s : float
         Inputs read, checked, laid down and planned: time is the sum of both.
     repeats_windows_per_s : float
@@ -59,6 +64,8 @@ class Machine:
     """
 
     start_s: float = 1.5
+    parallel: float = 1.0
+    embedders_s: float = 1.0
     device_s: float = 3.0
     read_bases_per_s: float = 40e6
     read_genes_per_s: float = 15e3
@@ -92,9 +99,9 @@ class ModelRate:
     windows_per_s : float
         Of one core, or of one GPU.
     load_s : float
-        Until it may compute, torch being imported already.
-    torch : bool
-        Whether it needs torch.
+        Until it may compute, in a process that has imported what it needs.
+    worker_load_s : float
+        The same in a worker, which has imported nothing; 0: that and what the machine takes to import.
     memory_bytes : float
         That it takes once loaded.
     device : str
@@ -113,7 +120,7 @@ class ModelRate:
     device: str = "cpu"
     prepare_windows_per_s: float = 0.0
     note: str = ""
-    torch: bool = True
+    worker_load_s: float = 0.0
     origin: str = GIVEN
 
     @property
