@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -105,6 +107,11 @@ def test_a_folder_of_somebody_else(bench, store):
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    # tox makes its folder for its own user alone, and nobody else can then run what is in it.
+    if subprocess.run(
+        [*nobody, sys.executable, "-c", "import click"], capture_output=True
+    ).returncode:
+        pytest.skip("another user cannot run this environment")
     store.parent.mkdir(parents=True)
     open_all(bench)
     ended = bench.build(store, before=nobody)
