@@ -9,6 +9,7 @@ the device is CUDA, where it is synchronised. (Li et al., VLDB 13:3005, 2020.)
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,7 +117,11 @@ def process_group(backend: str | None = None) -> Iterator[Ranks]:
     distributed.init_process_group(chosen)
     try:
         yield current_ranks()
+        # None leaves while another still talks to it: the first process hosts the store of all.
+        distributed.barrier()
     finally:
+        # What DDP wraps refers to the group in cycles; freed after the group, its threads abort.
+        gc.collect()
         distributed.destroy_process_group()
 
 

@@ -35,12 +35,20 @@ def script(tmp_path_factory):
         "--nproc-per-node",
         "2",
     ]
-    done = subprocess.run(
-        [*command, str(HERE / "train_together.py"), str(out)], env=environment, capture_output=True,
-        text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return out
+    command += [str(HERE / "train_together.py"), str(out)]
+    said = []
+    # Once in some hundreds of runs torch's own threads abort (SIGABRT, "terminate called without
+    # an active exception") as the group is taken down. Nothing but that is tried again.
+    for _ in range(3):
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        if done.returncode == 0:
+            return out
+        said.append(done.stderr)
+        if "without an active exception" not in done.stderr:
+            break
+    raise AssertionError("\n\n".join(said))
 
 
 @pytest.fixture
