@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -62,6 +62,12 @@ class Budget:
     ``rounds`` counts boosting rounds or epochs; ``memory`` is in bytes. ``scheduler`` is the
     address of a Dask scheduler: a learner whose info says ``distributed`` spreads each fit over
     its ``workers`` (None: all there are).
+
+    ``checkpoint`` is a folder of this very fit: a learner that trains by epochs leaves there what
+    it needs to go on after a kill, and takes up what it finds. ``on_step`` is told the step and
+    the validation error after each, and ends the fit by saying True; ``say`` is given lines to
+    show. Neither of the three changes what a fit gives, but for a fit that ``on_step`` ends, and
+    the two callables stay in their process: a pickled budget lacks them.
     """
 
     seconds: float | None = None
@@ -71,6 +77,13 @@ class Budget:
     memory: int | None = None
     scheduler: str | None = None
     workers: int | None = None
+    checkpoint: Path | None = None
+    on_step: Callable[[int, float], bool] | None = field(default=None, compare=False)
+    say: Callable[[str], None] | None = field(default=None, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to other processes."""
+        return {**self.__dict__, "on_step": None, "say": None}
 
 
 @runtime_checkable
