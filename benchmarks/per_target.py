@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ class OnePerTarget:
 
     def __init__(self, plan: LearnerPlan, count: int) -> None:
         self.parts = [plan.make() for _ in range(count)]
+
+    @classmethod
+    def of(cls, parts: Sequence[Any]) -> OnePerTarget:
+        """Of learners that are fitted, one per target."""
+        made = cls.__new__(cls)
+        made.parts = list(parts)
+        return made
 
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
         """Fit each part; the seconds of the budget are shared out."""
