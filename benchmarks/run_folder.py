@@ -190,6 +190,7 @@ def run_record(
         },
         "peak_memory_bytes": max((fold["peak_memory_bytes"] for fold in folds), default=0),
         "contamination": facts["contamination"],
+        "inputs": facts["inputs"],
         "funnel": facts["funnel"],
         "folds": [{key: fold[key] for key in FOLD_KEYS} for fold in folds],
         "bootstrap": facts["bootstrap"],

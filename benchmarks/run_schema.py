@@ -29,11 +29,16 @@ _IDENTITY: Final = {
     "split": {"name": _TEXT, "digest": _TEXT, "leakage_allowed": (bool,)},
     "store": {"digest": _TEXT, "schema_version": (str, int, float)},
 }  # fmt: skip
+_REGION: Final = {"name": _TEXT, "anchor": _TEXT, "upstream": _COUNT, "downstream": _COUNT}
+_INPUTS: Final = {
+    "regions": [_REGION], "bin": _COUNT,
+    "embedders": {"*": {"type": _TEXT, "parameters": {}, "digest": _TEXT, "checkpoint": _TEXT}},
+}  # fmt: skip
 _RUN: Final[dict[str, Any]] = {
     "run": _TEXT, "status": _TEXT, "identity": _IDENTITY, "identity_digest": _TEXT,
     "dataset_digest": _TEXT, "device": _TEXT, "threads": _COUNT, "peak_memory_bytes": _NUMBER,
     "times": {"fit_s": _NUMBER, "predict_s": _NUMBER, "wall_s": _NUMBER},
-    "contamination": {"*": [_TEXT]}, "notes": [_TEXT],
+    "contamination": {"*": [_TEXT]}, "notes": [_TEXT], "inputs": _INPUTS,
     "funnel": [{"species": _TEXT, "stage": _TEXT, "count": _COUNT, "lost": [_LOST]}],
     "folds": [
         {

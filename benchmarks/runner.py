@@ -34,6 +34,7 @@ from benchmarks.plans import (
     read_params,
     split_learner,
 )
+from benchmarks.predict.inputs import recorded_inputs
 from benchmarks.progress import Progress
 from benchmarks.run_folder import (
     RunFolder,
@@ -236,6 +237,7 @@ def _run_one(
         dataset_digest=str(store.attrs.get("meristem", {}).get("dataset_digest", "")),
         device=device_name(options.budget), threads=thread_count(options.budget),
         contamination=plan.contamination, bootstrap=options.bootstrap, notes=notes,
+        inputs=recorded_inputs(store, plan.identity["species"], plan.learner.features),
         funnel=scored_funnel(store, plan.identity["species"], plan.data, aligned),
     )  # fmt: skip
     folder.close(record, tables, plan.split)

@@ -260,19 +260,22 @@ class TrainedRun:
             If the features are not those of the fit, or a prediction is not finite.
         """
         shape = (len(batch), len(self.targets))
-        count = np.array([len(one) for one in folds], np.float64)[:, None]
-        total, values = np.zeros(shape), {}
-        for fold in sorted({f for one in folds for f in one}):
-            rows = np.array([i for i, one in enumerate(folds) if fold in one], np.int64)
-            values[fold] = rows, self._checked(fold, batch.take(rows).without_targets())
-            total[rows] += values[fold][1]
-        mean = total / count
-        squares = np.zeros(shape)
-        for rows, found in values.values():
-            squares[rows] += (found - mean[rows]) ** 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            sd = np.sqrt(squares / (count - 1))
-        return mean, np.where(count > 1, sd, np.nan)
+        mean, sd = np.empty(shape), np.full(shape, np.nan)
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, one in enumerate(folds):
+            alike.setdefault(tuple(one), []).append(row)
+        for one, found in alike.items():
+            rows = np.array(found, np.int64)
+            each = self.predict_each(batch.take(rows), one)
+            mean[rows] = each.mean(axis=0)
+            if len(one) > 1:
+                sd[rows] = each.std(axis=0, ddof=1)
+        return mean, sd
+
+    def predict_each(self, batch: FeatureBatch, folds: Sequence[int]) -> NDArray[np.float64]:
+        """Predictions by the model of each of some folds, shape (fold, n, t)."""
+        plain = batch.without_targets()
+        return np.stack([self._checked(fold, plain) for fold in folds])
 
     def _checked(self, fold: int, batch: FeatureBatch) -> NDArray[np.float64]:
         found = np.asarray(self.learner(fold).predict(batch), np.float64)

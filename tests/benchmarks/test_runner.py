@@ -29,7 +29,7 @@ from learners.base import Budget
 
 RUN_KEYS = [
     "schema", "run", "status", "error", "identity", "identity_digest", "dataset_digest",
-    "device", "threads", "times", "peak_memory_bytes", "contamination", "funnel", "folds", "bootstrap",
+    "device", "threads", "times", "peak_memory_bytes", "contamination", "inputs", "funnel", "folds", "bootstrap",
     "audit", "notes",
 ]  # fmt: skip
 IDENTITY_KEYS = {
