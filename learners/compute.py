@@ -32,10 +32,16 @@ class Clock:
     """Whether a share of the budget's seconds is spent.
 
     A fit that the clock ends depends on the machine; without ``seconds`` it never does.
+    ``before`` are seconds that the fit took before it was killed and taken up again.
     """
 
-    def __init__(self, budget: Budget, share: float = 1.0) -> None:
-        self._end = None if budget.seconds is None else time.monotonic() + budget.seconds * share
+    def __init__(self, budget: Budget, share: float = 1.0, before: float = 0.0) -> None:
+        self._start = time.monotonic() - before
+        self._end = None if budget.seconds is None else self._start + budget.seconds * share
+
+    def elapsed(self) -> float:
+        """Seconds since the fit began."""
+        return time.monotonic() - self._start
 
     def spent(self) -> bool:
         """True once the time is over."""

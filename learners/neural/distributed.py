@@ -70,6 +70,16 @@ class Ranks:
             for buffer in network.buffers():
                 distributed.broadcast(buffer, 0)
 
+    def gathered(self, value: Tensor, *, device: str) -> list[Tensor]:
+        """A tensor of each process, of equal shapes, by rank; on the CPU."""
+        if self.alone:
+            return [value.cpu()]
+        # Bytes are exchanged by every backend, by NCCL only where they lie on the device.
+        mine = value.to(device)
+        parts = [torch.empty_like(mine) for _ in range(self.world_size)]
+        distributed.all_gather(parts, mine)
+        return [part.cpu() for part in parts]
+
     def wait(self) -> None:
         """Until all processes are here."""
         if not self.alone:

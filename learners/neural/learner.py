@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ from learners.targets import TargetScale
 if TYPE_CHECKING:
     from torch import nn
 
-    from learners.neural.training import TrainingPlan
+    from learners.neural.average import MeanOfNetworks
+    from learners.neural.plan import TrainingPlan
 
 
 class TorchLearner(ABC):
@@ -28,7 +30,8 @@ class TorchLearner(ABC):
 
     A subclass gives ``info``, ``build`` and ``plan``; its constructor passes all of its
     parameters on. Targets are standardised from training rows. The epoch with the best
-    validation error is restored; there is no refit, as validation rows say when to stop.
+    validation error is restored, or the mean of the best ones, as the plan says; there is no
+    refit, as validation rows say when to stop.
     """
 
     info: ClassVar[LearnerInfo]
@@ -37,6 +40,8 @@ class TorchLearner(ABC):
         self.parameters = parameters
         self.learning_curve: list[dict[str, float]] = []
         self._layout: dict[str, Any] = {}
+        self.best_step: int | None = None
+        self.notes: list[str] = []
         self._network: nn.Module | None = None
         self._scale = TargetScale(np.zeros(0), np.zeros(0))
         self._budget = Budget()
@@ -49,6 +54,19 @@ class TorchLearner(ABC):
     def plan(self) -> TrainingPlan:
         """How to train it."""
 
+    def prepare(self, network: nn.Module, train: FeatureBatch) -> None:  # noqa: B027 - most need none
+        """Give a new network what it measures of the training rows (its buffers)."""
+
+    def conclude(self, train: FeatureBatch, valid: FeatureBatch) -> None:  # noqa: B027 - most need none
+        """Look at the fitted network, for what the learner reports beside predictions."""
+
+    def extra(self) -> dict[str, Any]:
+        """What else is saved, as plain JSON; :meth:`take_extra` is given it back."""
+        return {}
+
+    def take_extra(self, extra: Mapping[str, Any]) -> None:  # noqa: B027 - most have none
+        """Take up what :meth:`extra` gave."""
+
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
         """Train; bit for bit repeatable on CPU for a seed and a number of threads."""
         from learners.neural.distributed import current_ranks, synchronised
@@ -59,7 +77,9 @@ class TorchLearner(ABC):
         check_layout(self._layout, valid)
         self._scale, self._budget = TargetScale.of(train), budget
         with reproducible(seed, budget):
-            network = self.build(self._layout, len(self._scale.mean))
+            targets = len(self._scale.mean)
+            network = self.build(self._layout, targets)
+            self.prepare(network, train)
             self._network = synchronised(network, current_ranks(), budget.device)
             trained = train_network(
                 self._network,
@@ -69,8 +89,19 @@ class TorchLearner(ABC):
                 plan=self.plan(),
                 seed=seed,
                 budget=budget,
+                identity=json.dumps([self.info.name, self.parameters], sort_keys=True),
             )
-        self.learning_curve = trained.learning_curve
+            if trained.members:
+                self._network = self._several(len(trained.members), targets)
+                for member, state in zip(self._network.members, trained.members, strict=True):
+                    member.load_state_dict(state)
+            self.learning_curve, self.best_step = trained.learning_curve, trained.best_epoch
+            self.conclude(train, valid)
+
+    def _several(self, count: int, targets: int) -> MeanOfNetworks:
+        from learners.neural.average import MeanOfNetworks
+
+        return MeanOfNetworks([self.build(self._layout, targets) for _ in range(count)])
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t)."""
@@ -97,6 +128,8 @@ class TorchLearner(ABC):
         ranks.wait()
 
     def _write(self, path: Path) -> None:
+        from learners.neural.average import MeanOfNetworks
+
         state = self._fitted().state_dict()
         arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in state.items()}
         arrays |= {"target_mean": self._scale.mean, "target_deviation": self._scale.deviation}
@@ -104,6 +137,10 @@ class TorchLearner(ABC):
             "learner": self.info.name,
             "parameters": self.parameters,
             "layout": self._layout,
+            "members": len(self._network.members)
+            if isinstance(self._network, MeanOfNetworks)
+            else 0,
+            "extra": self.extra(),
         }
         save_state(path, config, arrays)
 
@@ -117,16 +154,28 @@ class TorchLearner(ABC):
         learner = cls(**config["parameters"])
         learner._layout = config["layout"]
         learner._scale = TargetScale(arrays.pop("target_mean"), arrays.pop("target_deviation"))
+        targets, members = len(learner._scale.mean), config.get("members", 0)
+        if members > len(arrays):  # as many networks as a file of theirs could hold
+            raise InputError(f"{path}: {members} networks, but {len(arrays)} arrays; save it again")
+
+        def made() -> nn.Module:
+            return (
+                learner._several(members, targets)
+                if members
+                else learner.build(learner._layout, targets)
+            )
+
         with torch.device("meta"):  # settings may ask for any size; the weights have theirs
-            wanted = learner.build(learner._layout, len(learner._scale.mean)).state_dict()
+            wanted = made().state_dict()
         # A single number is saved as an array of one.
         if {f"network.{n}": tuple(t.shape) or (1,) for n, t in wanted.items()} != {
             n: a.shape or (1,) for n, a in arrays.items()
         }:
             raise InputError(f"{path}: its weights are not those of its settings; save it again")
-        network = learner.build(learner._layout, len(learner._scale.mean))
+        network = made()
         network.load_state_dict(
             {name.removeprefix("network."): torch.from_numpy(a) for name, a in arrays.items()}
         )
         learner._network = network
+        learner.take_extra(config.get("extra", {}))
         return learner

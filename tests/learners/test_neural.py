@@ -12,7 +12,8 @@ from learners.targets import TargetScale
 
 torch = pytest.importorskip("torch")
 
-from learners.neural import training  # noqa: E402
+from learners.neural import rows, training  # noqa: E402
+from learners.neural.average import BestEpochs  # noqa: E402
 from learners.neural.onehot_cnn import OneHotCNN  # noqa: E402
 from learners.neural.onehot_network import OneHotNetwork  # noqa: E402
 from learners.neural.training import (  # noqa: E402
@@ -78,13 +79,13 @@ def test_the_best_epoch_is_restored_and_the_curve_is_in_the_targets_unit() -> No
 
 def test_averaging_takes_the_mean_of_the_best_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     offered: list[tuple[float, torch.Tensor]] = []
-    offer = training._Best.offer
+    offer = BestEpochs.offer
 
     def record(self: object, error: float, epoch: int, network: Linear) -> None:
         offered.append((error, network.layer.weight.detach().clone()))
         offer(self, error, epoch, network)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training._Best, "offer", record)
+    monkeypatch.setattr(BestEpochs, "offer", record)
     network, trained, *_ = _train(TrainingPlan(epochs=8, learning_rate=0.3, average=3))
     assert len(offered) == 8
     best = sorted(offered, key=lambda entry: entry[0])[:3]
@@ -98,7 +99,7 @@ def test_averaging_takes_the_mean_of_the_best_epochs(monkeypatch: pytest.MonkeyP
 def test_streaming_and_caching_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = TrainingPlan(epochs=4)
     cached, first, *_ = _train(plan)
-    monkeypatch.setattr(training, "CACHE_BYTES", 0)
+    monkeypatch.setattr(rows, "CACHE_BYTES", 0)
     streamed, second, *_ = _train(plan)
     assert torch.equal(cached.layer.weight, streamed.layer.weight)
     assert first.learning_curve == second.learning_curve

@@ -15,7 +15,8 @@ import torch
 from featurestore.errors import InputError
 from learners.base import Budget
 from learners.neural.distributed import Ranks, current_ranks, process_group
-from learners.neural.training import TrainingPlan, _Rows
+from learners.neural.plan import TrainingPlan
+from learners.neural.rows import Rows
 from learners.targets import TargetScale
 
 HERE = Path(__file__).parent
@@ -73,13 +74,13 @@ def test_two_processes_are_one_with_the_same_batches(script, here, epochs):
 
 
 def test_shares_make_up_the_batches_of_one_process(here, monkeypatch):
-    monkeypatch.setattr("learners.neural.training.CACHE_BYTES", 0)
+    monkeypatch.setattr("learners.neural.rows.CACHE_BYTES", 0)
     train = here.data().train
     scale = TargetScale.of(train)
 
     def batches(rank, world):
-        rows = _Rows(train, scale, "cpu", Ranks(rank, world))
-        return [targets for _, targets, _ in rows.batches(TrainingPlan().batch_size, 5)]
+        rows = Rows(train, scale, "cpu", Ranks(rank, world), seed=5)
+        return [targets for _, targets, _ in rows.batches(TrainingPlan().batch_size, 3)]
 
     for whole, first, second in zip(batches(0, 1), batches(0, 2), batches(1, 2), strict=True):
         assert torch.equal(whole[0::2], first)
@@ -88,7 +89,7 @@ def test_shares_make_up_the_batches_of_one_process(here, monkeypatch):
 
 def test_read_ahead_or_held_in_memory_is_the_same(here, monkeypatch):
     held = here.fitted(3)
-    monkeypatch.setattr("learners.neural.training.CACHE_BYTES", 0)
+    monkeypatch.setattr("learners.neural.rows.CACHE_BYTES", 0)
     streamed = here.fitted(3)
     test = here.data().test
     assert np.array_equal(held.predict(test), streamed.predict(test))
