@@ -67,6 +67,17 @@ from featurestore.errors import InputError
     metavar="[LEARNER.]KEY=VALUE",
     help="Set a parameter of a learner; values are JSON, or text.",
 )
+@click.option(
+    "--variants",
+    metavar="SET",
+    help="Task variants: the variant set.  [default: the only one of each species]",
+)
+@click.option(
+    "--lines",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Task variants: a file naming the lines to use (those that passed quality control), one a "
+    "line.  [default: all]",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a fit.  [default: all]")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option(
@@ -150,4 +161,4 @@ def _tell(outcomes: list[Any], as_json: bool) -> None:
         click.echo(f"{one['method']}  seed {one['seed']}  {one['state']}  {told}  {one['path']}")
 
 
-_SHOWN = ("pearson", "spearman", "r2")
+_SHOWN = ("pearson", "spearman", "r2", "beta_between", "beta_within", "partial_r2_within")

@@ -6,26 +6,43 @@ A task is a class that meets :class:`benchmarks.tasks.base.Task`, entered in :da
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final
+import inspect
+from typing import TYPE_CHECKING, Any, Final
 
-from featurestore.errors import unknown_name
+from featurestore.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from benchmarks.tasks.base import Task
 
-TASKS: Final = {"expression": "benchmarks.tasks.expression:ExpressionTask"}
+TASKS: Final = {
+    "expression": "benchmarks.tasks.expression:ExpressionTask",
+    "variants": "benchmarks.tasks.variants:VariantsTask",
+}
 
 
-def get_task(name: str) -> Task:
+def get_task(name: str, **settings: Any) -> Task:
     """The task of a name, imported only now.
+
+    Parameters
+    ----------
+    name : str
+    **settings
+        What the user said for one task alone (``variants``, ``lines``); None was not said.
 
     Raises
     ------
     UnknownNameError
         With the nearest and all known names.
+    InputError
+        If something was said that this task does not take.
     """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     module, _, attribute = TASKS[name].partition(":")
-    task: Task = getattr(importlib.import_module(module), attribute)()
+    made = getattr(importlib.import_module(module), attribute)
+    said = {key: value for key, value in settings.items() if value is not None}
+    foreign = sorted(set(said) - set(inspect.signature(made).parameters))
+    if foreign:
+        raise InputError(f"--{foreign[0]} is not for task {name}")
+    task: Task = made(**said)
     return task
