@@ -44,6 +44,10 @@ class RunOptions:
         Address of a Dask scheduler whose workers fit; None fits in this process.
     spread : {"folds", "rows"}
         Each worker fits other folds, or all of them fit each fold together on a share of its rows.
+    variants : str or None
+        Task ``variants``: the variant set; None takes the only one of each species.
+    lines : Path or None
+        Task ``variants``: a file that names the lines to use, one a line; None takes all.
     """
 
     learners: Sequence[str]
@@ -61,6 +65,8 @@ class RunOptions:
     out: Path = Path("runs")
     scheduler: str | None = None
     spread: Literal["folds", "rows"] = "folds"
+    variants: str | None = None
+    lines: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -266,5 +272,6 @@ def identity_of(
         "species": list(species),
         "versions": versions(learner.info.requires, learner.cls),
     }  # fmt: skip
+    identity |= data.extra.get("identity", {})
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

@@ -125,7 +125,7 @@ def _counting(progress: Progress | None, total: int) -> Progress:
 
 def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None) -> list[RunPlan]:
     """Everything that can be wrong is found here, before the first fit."""
-    task = get_task(options.task)
+    task = get_task(options.task, variants=options.variants, lines=options.lines)
     target = options.target or task.default_target
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds}: at least one")
