@@ -75,14 +75,18 @@ class Method:
         return "; ".join(said)
 
     def predictions(self) -> pd.DataFrame:
-        """Predictions of all finished runs, the repeats told apart by seed."""
+        """Predictions of all finished runs, the repeats told apart by seed.
+
+        Of task ``variants`` those of genes: rows of haplotypes are never pooled with them.
+        """
         tables = []
         for run in self.done:
             assert run.predictions is not None  # noqa: S101 - what `done` means
-            table = run.predictions.assign(
-                repeat=[repeat_name(seed_of(run), repeat) for repeat in run.predictions["repeat"]]
-            )
-            tables.append(table)
+            table = run.predictions
+            if "haplotype" in table:
+                table = table[(table["haplotype"] == "").to_numpy()]
+            names = [repeat_name(seed_of(run), repeat) for repeat in table["repeat"]]
+            tables.append(table.assign(repeat=names))
         return pd.concat(tables, ignore_index=True)
 
     def fold_scores(self, metric: str) -> dict[Fold, float]:
