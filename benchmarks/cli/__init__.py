@@ -18,6 +18,10 @@ from featurestore.cli.common import LazyGroup, main_with_exit_codes
         ),
         "learners": ("benchmarks.cli.learners:learners", "List learners, and why one cannot run."),
         "check": ("benchmarks.cli.learners:check", "Put a learner through the contract suite."),
+        "predict": (
+            "benchmarks.cli.predict:predict",
+            "Apply a trained run to new genes, sequences or variants.",
+        ),
         "compare": ("benchmarks.cli.results:compare", "Test which learner is better, pairwise."),
         "leaderboard": ("benchmarks.cli.results:leaderboard", "Rank the runs of a folder."),
         "report": ("benchmarks.cli.results:report", "Write one HTML file that works offline."),

@@ -23,7 +23,7 @@ from featurestore.build.workers.cluster import check_execution
 from featurestore.build.workers.execution import Execution
 from featurestore.build.workers.run import OnTask, Voices, log, run_pending
 from featurestore.errors import MeristemError
-from featurestore.inputs.dataset import load_config
+from featurestore.inputs.dataset import DatasetConfig, load_config
 from featurestore.schema import STATUS_MEANINGS, Status
 from featurestore.store.reader import Store
 
@@ -59,7 +59,7 @@ class BuildResult:
 
 
 def build(
-    dataset: Path,
+    dataset: Path | DatasetConfig,
     store: Path,
     *,
     embedders: Sequence[str] = (),
@@ -74,8 +74,8 @@ def build(
 
     Parameters
     ----------
-    dataset : Path
-        dataset.toml.
+    dataset : Path or DatasetConfig
+        dataset.toml, or what one would declare.
     store : Path
         Folder to make; beside it a work area ``<store>.build`` while the build runs.
     embedders, species : sequences of str
@@ -103,7 +103,7 @@ def build(
     started = time.perf_counter()
     execution = execution or Execution(workers=workers, device=device)
     store = store.resolve()  # a link to a store is that store: same lock, same work area
-    config = load_config(dataset, files=False)
+    config = dataset if isinstance(dataset, DatasetConfig) else load_config(dataset, files=False)
     work = WorkArea.beside(store)
     if not work.root.exists():
         request = resolve(config, store, embedders, species)
