@@ -5,14 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from featurestore.errors import InputError
-from learners.batch import FeatureBatch
+from learners.batch import Block, FeatureBatch
 
 
 def layout_of(batch: FeatureBatch) -> dict[str, Any]:
-    """Names, kinds and row shapes of the features, in order; plain JSON."""
+    """Names, kinds and row shapes of the features, in order; plain JSON.
+
+    Base codes of a store also have ``windows``: anchor, upstream and downstream of each region.
+    """
     return {
-        name: {"kind": block.kind, "shape": list(block.source.shape)}
+        name: {"kind": block.kind, "shape": list(block.source.shape), **_windows(block)}
         for name, block in batch.blocks.items()
+    }
+
+
+def _windows(block: Block) -> dict[str, Any]:
+    """Where the regions of codes lie, if their source says so."""
+    coords = block.source.coords
+    if block.kind != "codes" or not {"anchor", "upstream", "downstream"} <= set(coords):
+        return {}
+    columns = (coords[name].tolist() for name in ("anchor", "upstream", "downstream"))
+    return {
+        "windows": [
+            {"anchor": str(anchor), "upstream": int(up), "downstream": int(down)}
+            for anchor, up, down in zip(*columns, strict=True)
+        ]
     }
 
 
@@ -25,11 +42,18 @@ def check_layout(expected: dict[str, Any], batch: FeatureBatch) -> None:
         Naming the features, kinds and shapes of both.
     """
     found = layout_of(batch)
-    if list(found.items()) != list(expected.items()):
+    same = list(found) == list(expected)
+    if not same or not all(_agree(expected[name], found[name]) for name in found):
         raise InputError(
             f"the learner was fitted on {_words(expected)}, this batch has {_words(found)}; "
             "give it the same features in the same order"
         )
+
+
+def _agree(expected: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Equal; where one of them does not say where its regions lie, but for that."""
+    known = expected.keys() & found.keys()
+    return {"kind", "shape"} <= known and all(expected[key] == found[key] for key in known)
 
 
 def require_features(batch: FeatureBatch, learner: str) -> None:
@@ -45,5 +69,13 @@ def require_features(batch: FeatureBatch, learner: str) -> None:
 
 
 def _words(layout: dict[str, Any]) -> str:
-    parts = [f"{name} {tuple(x['shape'])} ({x['kind']})" for name, x in layout.items()]
+    parts = [f"{name} {tuple(x['shape'])} ({x['kind']}{_spans(x)})" for name, x in layout.items()]
     return ", ".join(parts) or "no features"
+
+
+def _spans(feature: dict[str, Any]) -> str:
+    spans = [
+        f"−{w['upstream']} … +{w['downstream']} at the {w['anchor'].upper()}"
+        for w in feature.get("windows", [])
+    ]
+    return f"; {', '.join(spans)}" if spans else ""

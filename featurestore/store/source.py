@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Store
 
 
+_WHERE = ("anchor", "upstream", "downstream")
+
 _FEW = 64
 """Rows of which the status is looked up alone, rather than that of all genes once."""
 
@@ -50,7 +52,10 @@ class StoreSource:
 
     @cached_property
     def coords(self) -> dict[str, NDArray[Any]]:
-        """Coordinates by name: region, bin_start, channel where they exist."""
+        """Coordinates by name: region, bin_start, channel where they exist.
+
+        For codes, where the regions lie: anchor, upstream and downstream (bp) of each.
+        """
         names = ("region",) if self.kind == "codes" else ("region", "bin_start", "channel")
         found = {
             n: self._store.array(self._species, f"{self._group}/{n}")
@@ -60,6 +65,9 @@ class StoreSource:
         if self._positions > 1:
             apart = found["bin_start"][..., None] + np.arange(self._positions)
             found["bin_start"] = apart.reshape(len(apart), -1)
+        if self.kind == "codes":
+            regions = self._store.attrs["meristem"]["regions"]
+            found |= {n: np.array([r[n] for r in regions]) for n in _WHERE}
         return found
 
     @cached_property
