@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from benchmarks.features import parse
 from benchmarks.identity import versions
-from benchmarks.results import digest_of
+from benchmarks.results import digest_of, label_of
 from benchmarks.splits import AlignedSplit, Split
 from benchmarks.tasks.base import TaskData
+from benchmarks.tuning.plan import Tuning
 from featurestore.errors import InputError, unknown_name
 from learners.base import Budget, LearnerInfo
-from learners.registry import make_learner
+from learners.members import Member
+from learners.registry import get_learner, make_learner
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class RunOptions:
         Replicates behind the intervals.
     scheduler : str or None
         Address of a Dask scheduler whose workers fit; None fits in this process.
+    tune : int or None
+        Trials by which each fold searches the parameters of its learner; None takes them as given.
     spread : {"folds", "rows"}
         Each worker fits other folds, or all of them fit each fold together on a share of its rows.
     variants : str or None
@@ -67,19 +71,23 @@ class RunOptions:
     spread: Literal["folds", "rows"] = "folds"
     variants: str | None = None
     lines: Path | None = None
+    tune: int | None = None
 
 
 @dataclass(frozen=True)
 class LearnerPlan:
     """A learner with its parameters and features, ready to be constructed once per fold.
 
-    ``asked`` is the name or ``package.module:Class`` that it was asked for by.
+    ``asked`` is the name or ``package.module:Class`` that it was asked for by, ``tuning`` how
+    its other parameters are searched, ``members`` what a learner of learners is made of.
     """
 
     asked: str
     cls: type[Any]
     features: str
     params: dict[str, Any]
+    tuning: Tuning | None = None
+    members: tuple[Member, ...] = ()
 
     @property
     def info(self) -> LearnerInfo:
@@ -90,7 +98,23 @@ class LearnerPlan:
     @property
     def label(self) -> str:
         """``learner@features``, or the learner alone where it takes none."""
-        return f"{self.info.name}@{self.features}" if self.features else self.info.name
+        return label_of(
+            self.info.name, self.features, [str(one) for one in self.members],
+            self.tuning.trials if self.tuning else 0,
+        )  # fmt: skip
+
+    def with_params(self, params: Mapping[str, Any]) -> LearnerPlan:
+        """The same with further parameters, and nothing left to search."""
+        return replace(self, params={**self.params, **params}, tuning=None)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Modules that decide its numbers."""
+        of_members = [
+            module for one in self.members for module in get_learner(one.learner).info.requires
+        ]
+        searched = ["optuna"] if self.tuning else []
+        return tuple(dict.fromkeys([*self.info.requires, *of_members, *searched]))
 
     def make(self) -> Any:
         """A fresh learner, unfitted."""
@@ -261,6 +285,7 @@ def identity_of(
             "reference": learner.info.reference,
             "control": learner.info.control,
             "inputs": sorted(learner.info.inputs),
+            **({"members": [str(one) for one in learner.members]} if learner.members else {}),
         },
         "features": learner.features,
         "seed": seed,
@@ -270,8 +295,10 @@ def identity_of(
         },
         "labels_digest": data.labels_digest,
         "species": list(species),
-        "versions": versions(learner.info.requires, learner.cls),
+        "versions": versions(learner.requires, learner.cls),
     }  # fmt: skip
+    if learner.tuning is not None:
+        identity["tuning"] = learner.tuning.identity()
     identity |= data.extra.get("identity", {})
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

@@ -16,15 +16,16 @@ LARGEST_TABLE: Final = 1 << 28
 LARGEST_RATIO: Final = 1000
 """… and how many times its own size beyond that: a run-length code of one value has no bound."""
 
-_TEXT: Final = ("gene", "species", "family", "metric", "scope")
+_TEXT: Final = ("gene", "species", "family", "metric", "scope", "state", "params", "error")
 _NUMBERS: Final = (
     "y_true", "y_pred", "repeat", "fold", "value", "ci_low", "ci_high", "n", "n_families", "step",
-    "train", "valid",
+    "train", "valid", "trial", "best", "seconds", "last_step",
 )  # fmt: skip
 _NEEDED: Final = {
     "predictions": ("gene", "species", "family", "repeat", "fold", "y_true", "y_pred"),
     "metrics": ("metric", "scope", "value"),
     "learning": ("repeat", "fold", "step", "train", "valid"),
+    "trials": ("repeat", "fold", "trial", "state", "value", "best", "params"),
 }
 _WIDTH: Final = 16
 """Bytes of a value in memory, at least: a text in pandas takes more."""

@@ -4,6 +4,8 @@
                predictions.parquet  one row per gene (sample, target) and repeat
                metrics.parquet      one row per metric and scope
                learning.parquet     one row per fold and step, where the learner reports them
+               trials.parquet       one row per fold and trial, where parameters were tuned
+               tuning/<repeat>-<fold>.journal   the same as Optuna's journal
                model/<repeat>-<fold>/   what Learner.save wrote
 
 This module and :mod:`benchmarks.stats` need numpy, pandas and pyarrow only, so results can be
@@ -15,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -37,6 +39,11 @@ METRIC_COLUMNS: Final = (
 )  # fmt: skip
 
 LEARNING_COLUMNS: Final = ("repeat", "fold", "step", "train", "valid")
+
+TRIAL_COLUMNS: Final = (
+    "repeat", "fold", "trial", "state", "value", "best", "seconds", "last_step", "params", "error",
+)  # fmt: skip
+"""``value`` is the error on validation families, ``best`` the least so far, ``params`` JSON."""
 
 Status = Literal["ok", "failed", "missing"]
 
@@ -75,6 +82,7 @@ class RunResult:
     predictions: pd.DataFrame | None
     metrics: pd.DataFrame | None
     learning: pd.DataFrame | None
+    trials: pd.DataFrame | None = None
 
     @property
     def status(self) -> Status:
@@ -91,8 +99,21 @@ class RunResult:
     @property
     def label(self) -> str:
         """``learner@features``, how tables name the run's method."""
-        learner, features = self.identity["learner"]["name"], self.identity["features"]
-        return f"{learner}@{features}" if features else str(learner)
+        tuning = self.identity.get("tuning") or {}
+        return label_of(
+            str(self.identity["learner"]["name"]),
+            str(self.identity["features"]),
+            self.identity["learner"].get("members") or (),
+            int(tuning.get("trials") or 0),
+        )
+
+
+def label_of(learner: str, features: str, members: Sequence[str] = (), trials: int = 0) -> str:
+    """``learner@features (of members, tuned trials)``, without what there is not."""
+    plain = f"{learner}@{features}" if features else learner
+    more = [f"of {', '.join(members)}"] if members else []
+    more += [f"tuned {trials}"] if trials else []
+    return f"{plain} ({'; '.join(more)})" if more else plain
 
 
 def read_run(path: Path) -> RunResult:
@@ -111,14 +132,14 @@ def read_run(path: Path) -> RunResult:
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: not a readable run ({error}); run it again") from error
     tables: dict[str, pd.DataFrame | None] = {}
-    for name in ("predictions", "metrics", "learning"):
+    for name in ("predictions", "metrics", "learning", "trials"):
         table = path / f"{name}.parquet"
         tables[name] = read_result(table, name) if table.exists() else None
     if run.get("status") == "ok" and (tables["predictions"] is None or tables["metrics"] is None):
         raise InputError(
             f"{path}: run.json says ok but a table is missing; delete the folder and run again"
         )
-    return RunResult(path, run, tables["predictions"], tables["metrics"], tables["learning"])
+    return RunResult(path, run, **tables)
 
 
 def read_runs(folder: Path) -> list[RunResult]:

@@ -33,6 +33,8 @@ FOLD_KEYS = (
     "repeat", "fold", "n_train", "n_valid", "n_test", "fit_s", "predict_s", "status", "error",
     "best_step",
 )  # fmt: skip
+FOLD_EXTRAS = ("tuning", "learned")
+"""What only some folds tell: the search of their parameters, what the learner says it learned."""
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -79,6 +81,17 @@ class RunFolder:
         facts = {**facts, "identity_digest": self.digest}
         write_json(self._fold(repeat, fold, ".json"), plain(facts))
 
+    def save_trials(self, repeat: int, fold: int, trials: pd.DataFrame) -> None:
+        """Write the trials of a fold."""
+        (self.path / "folds").mkdir(parents=True, exist_ok=True)
+        write_table(self._fold(repeat, fold, ".trials.parquet"), trials)
+
+    def trials(self, folds: Sequence[tuple[int, int]]) -> pd.DataFrame | None:
+        """Trials of all folds, None where none was tuned."""
+        paths = [self._fold(repeat, fold, ".trials.parquet") for repeat, fold in folds]
+        tables = [pd.read_parquet(path) for path in paths if path.exists()]
+        return pd.concat(tables, ignore_index=True) if tables else None
+
     def save_model(self, learner: Any, repeat: int, fold: int) -> None:
         """Let the learner write its model, and show the folder only when it is whole."""
         final = self.path / "model" / f"{repeat}-{fold}"
@@ -111,9 +124,9 @@ class RunFolder:
     ) -> None:
         """Write what the whole run says. Without tables (it failed) none are left from before."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("predictions", "metrics", "learning"):
+        for name in ("predictions", "metrics", "learning", "trials"):
             file = self.path / f"{name}.parquet"
-            if tables is None:
+            if tables is None or name not in tables:
                 file.unlink(missing_ok=True)
             else:
                 write_table(file, tables[name])
@@ -192,7 +205,11 @@ def run_record(
         "contamination": facts["contamination"],
         "inputs": facts["inputs"],
         "funnel": facts["funnel"],
-        "folds": [{key: fold[key] for key in FOLD_KEYS} for fold in folds],
+        "folds": [
+            {key: fold[key] for key in FOLD_KEYS}
+            | {key: fold[key] for key in FOLD_EXTRAS if fold.get(key)}
+            for fold in folds
+        ],
         "bootstrap": facts["bootstrap"],
         "audit": None,
         "notes": facts["notes"],

@@ -25,14 +25,21 @@ _IDENTITY: Final = {
     "seed": _COUNT, "species": [_TEXT], "versions": {"*": _TEXT}, "labels_digest": _TEXT,
     "learner": {
         "name": _TEXT, "params": {}, "control": (bool,), "reference": _TEXT, "inputs": [_TEXT],
+        "members": [_TEXT],
     },
     "split": {"name": _TEXT, "digest": _TEXT, "leakage_allowed": (bool,)},
     "store": {"digest": _TEXT, "schema_version": (str, int, float)},
+    "tuning": {"trials": _COUNT, "space": {"*": {}}},
 }  # fmt: skip
 _REGION: Final = {"name": _TEXT, "anchor": _TEXT, "upstream": _COUNT, "downstream": _COUNT}
 _INPUTS: Final = {
     "regions": [_REGION], "bin": _COUNT,
     "embedders": {"*": {"type": _TEXT, "parameters": {}, "digest": _TEXT, "checkpoint": _TEXT}},
+}  # fmt: skip
+_TUNING: Final = {
+    "trials": _COUNT, "complete": _COUNT, "pruned": _COUNT, "failed": _COUNT, "winner": _COUNT,
+    "params": {}, "valid_rmse": _NUMBER, "untuned_valid_rmse": _NUMBER, "seconds": _NUMBER,
+    "errors": [_TEXT],
 }  # fmt: skip
 _RUN: Final[dict[str, Any]] = {
     "run": _TEXT, "status": _TEXT, "identity": _IDENTITY, "identity_digest": _TEXT,
@@ -44,7 +51,7 @@ _RUN: Final[dict[str, Any]] = {
         {
             "repeat": _COUNT, "fold": _COUNT, "n_train": _COUNT, "n_valid": _COUNT,
             "n_test": _COUNT, "fit_s": _NUMBER, "predict_s": _NUMBER, "status": _TEXT,
-            "best_step": _COUNT,
+            "best_step": _COUNT, "tuning": _TUNING, "learned": {},
         }
     ],
     "audit": {

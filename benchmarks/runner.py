@@ -7,50 +7,31 @@ written as such; the other runs go on.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from benchmarks.features import Features, check_kinds, default_features, resolve, takes_no_features
+from benchmarks.asked import learners_asked
+from benchmarks.features import Features, check_kinds, resolve
+from benchmarks.folds import FitFold, run_fold
 from benchmarks.funnel import scored_funnel
 from benchmarks.genes import choose_species, gene_frame
-from benchmarks.identity import PeakMemory, device_name, thread_count
+from benchmarks.identity import device_name, thread_count
 from benchmarks.labels import check_labels
 from benchmarks.leakage import gate
-from benchmarks.per_target import learner_for
-from benchmarks.plans import (
-    LearnerPlan,
-    RunOptions,
-    RunPlan,
-    identity_of,
-    placed,
-    read_params,
-    split_learner,
-)
+from benchmarks.plans import RunOptions, RunPlan, identity_of, placed
 from benchmarks.predict.inputs import recorded_inputs
 from benchmarks.progress import Progress
-from benchmarks.run_folder import (
-    RunFolder,
-    best_step,
-    describe,
-    learning_table,
-    run_record,
-)
+from benchmarks.run_folder import RunFolder, describe, run_record
 from benchmarks.split_files import load_split
-from benchmarks.splits import Sides, Split
+from benchmarks.splits import Split
 from benchmarks.tasks import get_task
-from benchmarks.tasks.base import Predict, Task
-from featurestore.errors import InputError, StoreError
-from learners.base import Budget
-from learners.batch import FeatureBatch
-from learners.registry import get_learner
+from benchmarks.tasks.base import Task
+from featurestore.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -96,23 +77,23 @@ def run(store: Any, options: RunOptions, progress: Progress | None = None) -> li
     task = get_task(options.task)
     total = sum(len(plan.split.folds(plan.repeat)) for plan in plans)
     progress = _counting(progress, total)
-    with _fitting(plans, options) as fit:
+    with _fitting(plans, options, progress) as fit:
         outcomes = [_run_one(store, task, plan, options, fit, progress) for plan in plans]
     progress.close()
     return outcomes
 
 
-FitFold = Callable[[RunPlan, int, RunFolder], dict[str, Any]]
-"""Fits one fold of a run, writes it into the folder of the run, gives its facts."""
-
-
-def _fitting(plans: Sequence[RunPlan], options: RunOptions) -> AbstractContextManager[FitFold]:
+def _fitting(
+    plans: Sequence[RunPlan], options: RunOptions, progress: Progress
+) -> AbstractContextManager[FitFold]:
     """What fits the folds: this process, or the workers of a scheduler."""
     if options.scheduler is not None and options.spread == "folds":
         from benchmarks.spread import folds_over_workers
 
-        return folds_over_workers(plans, options, options.scheduler)
-    return nullcontext(lambda plan, fold, folder: run_fold(plan, fold, options.budget, folder))
+        return folds_over_workers(plans, options, options.scheduler, progress.say)
+    return nullcontext(
+        lambda plan, fold, folder: run_fold(plan, fold, options.budget, folder, say=progress.say)
+    )
 
 
 def _counting(progress: Progress | None, total: int) -> Progress:
@@ -131,7 +112,7 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
         raise InputError(f"--seeds {options.seeds}: at least one")
     species = choose_species(store, options.species)
     genes = gene_frame(store, species)
-    learners = _learners(store, species, options)
+    learners, said = learners_asked(store, species, options)
     splits = _splits(genes, options)
     prepared: dict[str, tuple[Features, Any]] = {}
     plans = []
@@ -159,33 +140,8 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
                 )
             )
     if progress is not None:
-        for note in dict.fromkeys(note for plan in plans for note in plan.notes):
+        for note in dict.fromkeys([*said, *(note for plan in plans for note in plan.notes)]):
             progress.say(f"note: {note}")
-    return plans
-
-
-def _learners(store: Any, species: Sequence[str], options: RunOptions) -> list[LearnerPlan]:
-    if not options.learners:
-        raise InputError("no learner; name one with --learner (bench learners lists them)")
-    asked = [split_learner(text) for text in dict.fromkeys(options.learners)]
-    classes = {name: get_learner(name) for name, _ in asked}
-    params = read_params(options.params, {name: cls.info for name, cls in classes.items()})
-    plans: list[LearnerPlan] = []
-    for name, features in asked:
-        info = classes[name].info
-        if takes_no_features(info):
-            features = ""
-        elif features is None:
-            features = options.features or default_features(store, species, info)
-        plan = LearnerPlan(name, classes[name], features, params[name])
-        if options.spread == "rows" and not info.distributed:
-            raise InputError(
-                f"{name} cannot spread one fit over workers; leave out --spread rows, and the workers "
-                "of --scheduler fit a fold each"
-            )
-        if plan.label not in {known.label for known in plans}:
-            plan.make()  # a wrong parameter or a missing package is told now, not after hours
-            plans.append(plan)
     return plans
 
 
@@ -272,9 +228,17 @@ def _said(fold: dict[str, Any]) -> str:
     if fold["error"]:
         return f"failed: {fold['error']['type']}: {fold['error']['message']}"
     return (
-        f"fit {fold['fit_s']:.1f} s on {fold['n_train']:,} + {fold['n_valid']:,} genes, "
+        f"{_said_tuning(fold.get('tuning'))}fit {fold['fit_s']:.1f} s on {fold['n_train']:,} + {fold['n_valid']:,} genes, "
         f"predicted {fold['n_test']:,} in {fold['predict_s']:.1f} s"
     )
+
+
+def _said_tuning(tuning: dict[str, Any] | None) -> str:
+    if not tuning:
+        return ""
+    lost = [f"{tuning[state]} {state}" for state in ("pruned", "failed") if tuning[state]]
+    of = f" ({', '.join(lost)})" if lost else ""
+    return f"tuned in {tuning['trials']} trials{of}, rmse {tuning['valid_rmse']:.4f}; "
 
 
 def _tables(
@@ -294,103 +258,5 @@ def _tables(
     tables = {
         "predictions": predictions, "metrics": metrics, "learning": folder.learning(keys),
     }  # fmt: skip
-    return tables, None
-
-
-def fold_facts(plan: RunPlan, fold: int) -> tuple[dict[str, Any], Sides]:
-    """What is known of a fold before it is fitted, and the rows of its sides."""
-    whole = plan.aligned.sides(fold)
-    train, valid, test = (
-        rows[plan.data.scored[rows]] for rows in (whole.train, whole.valid, whole.test)
-    )
-    facts: dict[str, Any] = {
-        "repeat": plan.repeat, "fold": fold, "n_train": len(train), "n_valid": len(valid),
-        "n_test": len(test), "fit_s": 0.0, "predict_s": 0.0, "status": "ok", "error": None,
-        "best_step": None, "wall_s": 0.0, "peak_memory_bytes": 0,
-        "notes": _fold_notes(plan, whole, fold),
-    }  # fmt: skip
-    return facts, Sides(train, valid, test, whole.excluded)
-
-
-def run_fold(plan: RunPlan, fold: int, budget: Budget, folder: RunFolder) -> dict[str, Any]:
-    """Fit, predict, save one fold; a learner's failure becomes facts."""
-    task = get_task(plan.identity["task"])
-    facts, sides = fold_facts(plan, fold)
-    start = time.perf_counter()
-    predictions = learning = None
-    with PeakMemory() as peak:
-        try:
-            predictions, learning = _fit_predict(task, plan, sides, budget, folder, facts)
-        except StoreError:
-            raise  # the store is damaged: no learner's fault, and no reason to go on
-        except Exception as error:  # noqa: BLE001 - whatever a learner raises is its result
-            facts.update(status="failed", error=describe(error))
-    facts["wall_s"] = time.perf_counter() - start
-    facts["peak_memory_bytes"] = peak.bytes
-    folder.save_fold(facts, predictions, learning)
-    return facts
-
-
-def _fold_notes(plan: RunPlan, sides: Sides, fold: int) -> list[str]:
-    if not len(sides.excluded):
-        return []
-    name = plan.split.recipe.get("fold_names", {}).get(str(fold), str(fold))
-    return [
-        f"fold {name}: {len(sides.excluded):,} genes kept out of training, their families are "
-        "under test"
-    ]
-
-
-def _fit_predict(
-    task: Task,
-    plan: RunPlan,
-    sides: Sides,
-    budget: Budget,
-    folder: RunFolder,
-    facts: dict[str, Any],
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    batch = plan.data.batch
-    place = {"repeat": facts["repeat"], "fold": facts["fold"]}
-    if not len(sides.test):
-        empty = task.predict(plan.data, sides.test, _nothing(batch))
-        return empty.assign(**place), None
-    for name in ("train", "valid"):
-        if not len(getattr(sides, name)):
-            raise InputError(
-                f"fold {facts['fold']} has no {name} gene with features and a label; use fewer "
-                "folds or more families, or features that more genes have"
-            )
-    learner = learner_for(plan.learner, batch)
-    start = time.perf_counter()
-    learner.fit(batch.take(sides.train), batch.take(sides.valid), seed=plan.seed, budget=budget)
-    facts["fit_s"] = time.perf_counter() - start
-    start = time.perf_counter()
-    predictions = task.predict(plan.data, sides.test, _checked(learner, batch))
-    facts["predict_s"] = time.perf_counter() - start
-    folder.save_model(learner, **place)
-    learning = learning_table(learner, **place)
-    facts["best_step"] = best_step(learner, learning)
-    return predictions.assign(**place), learning
-
-
-def _nothing(batch: FeatureBatch) -> Predict:
-    return lambda rows: np.empty((len(rows), batch.require_targets().shape[1]))
-
-
-def _checked(learner: Any, batch: FeatureBatch) -> Predict:
-    """The learner's predict, refusing wrong shapes and numbers that are not finite."""
-    targets = batch.require_targets().shape[1]
-
-    def predict(rows: FeatureBatch) -> NDArray[np.float64]:
-        out = np.asarray(learner.predict(rows.without_targets()), np.float64)
-        if out.shape != (len(rows), targets):
-            raise ValueError(f"predicted shape {out.shape}, expected {(len(rows), targets)}")
-        bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
-        if len(bad):
-            raise ValueError(
-                f"{len(bad)} of {len(out)} predictions are NaN or infinite, first gene "
-                f"{rows.gene[bad[0]]}"
-            )
-        return out
-
-    return predict
+    trials = folder.trials(keys)
+    return tables if trials is None else {**tables, "trials": trials}, None

@@ -7,29 +7,32 @@ scheduler is named.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.folds import FitFold, fold_facts, run_fold
 from benchmarks.plans import RunOptions, RunPlan
 from benchmarks.run_folder import RunFolder, describe
-from benchmarks.runner import FitFold, fold_facts, run_fold
 from benchmarks.splits import Split
 from benchmarks.tasks.base import TaskData
+from benchmarks.tuning.study import Tuned
+from benchmarks.tuning.workers import FoldTuner
+from benchmarks.worker_fits import alone
 from featurestore.errors import ClusterError, StoreError
 from learners.base import Budget
 from learners.workers import connected
 
-_one_fit = threading.Lock()
-"""Random numbers and thread pools belong to the process: one fit at a time in each."""
-
 
 @contextmanager
 def folds_over_workers(
-    plans: Sequence[RunPlan], options: RunOptions, scheduler: str
+    plans: Sequence[RunPlan],
+    options: RunOptions,
+    scheduler: str,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[FitFold]:
     """Hand every fold that is missing to the workers; what is given waits for one of them.
 
@@ -44,7 +47,8 @@ def folds_over_workers(
         If a worker finds the store damaged, or another one at its path.
     """
     with connected(scheduler) as client:
-        tasks = _submitted(client, plans, options)
+        tuner = FoldTuner(client, options.budget, say)
+        tasks = _submitted(client, plans, options, tuner)
 
         def fit(plan: RunPlan, fold: int, folder: RunFolder) -> dict[str, Any]:
             try:
@@ -64,11 +68,12 @@ def folds_over_workers(
         try:
             yield fit
         finally:
-            client.cancel(list(tasks.values()), force=True)
+            tuner.close()
+            client.cancel([t for t in tasks.values() if hasattr(t, "key")], force=True)
 
 
 def _submitted(
-    client: Any, plans: Sequence[RunPlan], options: RunOptions
+    client: Any, plans: Sequence[RunPlan], options: RunOptions, tuner: FoldTuner
 ) -> dict[tuple[str, int], Any]:
     """A task for each fold that is not there yet, by run and fold."""
     shared: dict[int, Any] = {}
@@ -85,22 +90,41 @@ def _submitted(
         if folder.finished() is not None:
             continue
         light = replace(plan, data=None, split=None)  # type: ignore[arg-type] # put back there
+        data, split = once(plan.data), once(plan.split)
         for fold in plan.aligned.folds:
-            if folder.fold(plan.repeat, fold) is None:
-                tasks[plan.name, fold] = client.submit(
-                    fit_fold, light, once(plan.data), once(plan.split), fold, options.budget,
-                    folder, pure=False,
-                )  # fmt: skip
+            if folder.fold(plan.repeat, fold) is not None:
+                continue
+            submit = partial(
+                client.submit,
+                fit_fold,
+                light,
+                data,
+                split,
+                fold,
+                options.budget,
+                folder,
+                pure=False,
+            )
+            if plan.learner.tuning is None:
+                tasks[plan.name, fold] = submit()
+            else:
+                tasks[plan.name, fold] = tuner.submit(plan, fold, folder, _with(submit))
     return tasks
 
 
+def _with(submit: Callable[..., Any]) -> Callable[[Tuned | None], Any]:
+    return lambda tuned: submit(tuned=tuned)
+
+
 def fit_fold(
-    plan: RunPlan, data: TaskData, split: Split, fold: int, budget: Budget, folder: RunFolder
+    plan: RunPlan,
+    data: TaskData,
+    split: Split,
+    fold: int,
+    budget: Budget,
+    folder: RunFolder,
+    tuned: Tuned | None = None,
 ) -> dict[str, Any]:
     """Fit one fold on a worker, with the worker's threads unless the budget names some."""
-    from distributed import get_worker
-
-    if budget.threads is None:
-        budget = replace(budget, threads=get_worker().state.nthreads)
-    with _one_fit:
-        return run_fold(replace(plan, data=data, split=split), fold, budget, folder)
+    with alone(budget) as here:
+        return run_fold(replace(plan, data=data, split=split), fold, here, folder, tuned)

@@ -21,8 +21,8 @@ from featurestore.errors import InputError
     multiple=True,
     required=True,
     metavar="NAME[@FEATURES]",
-    help="A learner of 'bench learners', or package.module:Class; with features of its own after @. "
-    "May be given several times.",
+    help="A learner of 'bench learners', or package.module:Class; with features of its own after @; or "
+    "'stack(NAME@FEATURES,…)'. May be given several times.",
 )
 @click.option(
     "--features",
@@ -93,6 +93,13 @@ from featurestore.errors import InputError
     show_default=True,
     help="With --scheduler: each worker fits other folds, or all fit each fold together, a share of "
     "its rows each (xgboost, lightgbm).",
+)
+@click.option(
+    "--tune",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Search each learner's parameters with N trials in every fold, on validation families; a run "
+    "that was killed goes on where it stood.",
 )
 @click.option("--budget-seconds", type=float, help="Seconds that one fit may take.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Boosting rounds or epochs of a fit.")

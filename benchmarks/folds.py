@@ -1,0 +1,142 @@
+"""One fold of one run: tuned where that is asked for, fitted, predicted, saved.
+
+For each fold the learner is fitted on training genes, stops early on validation genes, and
+predicts the genes under test from batches that carry no label.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.identity import PeakMemory
+from benchmarks.per_target import learner_for
+from benchmarks.plans import RunPlan
+from benchmarks.predicting import checked, nothing
+from benchmarks.run_folder import RunFolder, best_step, describe, learning_table
+from benchmarks.splits import Sides
+from benchmarks.tasks import get_task
+from benchmarks.tasks.base import Task
+from benchmarks.tuning.study import Tuned
+from featurestore.errors import InputError, StoreError
+from learners.base import Budget
+
+FitFold = Callable[[RunPlan, int, RunFolder], dict[str, Any]]
+"""Fits one fold of a run, writes it into the folder of the run, gives its facts."""
+
+
+def fold_facts(plan: RunPlan, fold: int) -> tuple[dict[str, Any], Sides]:
+    """What is known of a fold before it is fitted, and the rows of its sides."""
+    whole = plan.aligned.sides(fold)
+    train, valid, test = (
+        rows[plan.data.scored[rows]] for rows in (whole.train, whole.valid, whole.test)
+    )
+    facts: dict[str, Any] = {
+        "repeat": plan.repeat, "fold": fold, "n_train": len(train), "n_valid": len(valid),
+        "n_test": len(test), "fit_s": 0.0, "predict_s": 0.0, "status": "ok", "error": None,
+        "best_step": None, "wall_s": 0.0, "peak_memory_bytes": 0,
+        "notes": _fold_notes(plan, whole, fold),
+    }  # fmt: skip
+    return facts, Sides(train, valid, test, whole.excluded)
+
+
+def run_fold(
+    plan: RunPlan,
+    fold: int,
+    budget: Budget,
+    folder: RunFolder,
+    tuned: Tuned | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Tune, fit, predict, save one fold; a learner's failure becomes facts.
+
+    What was tuned elsewhere is given as ``tuned``.
+    """
+    task = get_task(plan.identity["task"])
+    facts, sides = fold_facts(plan, fold)
+    start = time.perf_counter()
+    predictions = learning = None
+    with PeakMemory() as peak:
+        try:
+            _check_sides(facts, sides)
+            if plan.learner.tuning is not None and len(sides.test):
+                plan, facts["tuning"] = _tuned(plan, fold, sides, budget, folder, tuned, say)
+            predictions, learning = _fit_predict(task, plan, sides, budget, folder, facts)
+        except StoreError:
+            raise  # the store is damaged: no learner's fault, and no reason to go on
+        except Exception as error:  # noqa: BLE001 - whatever a learner raises is its result
+            facts.update(status="failed", error=describe(error))
+    facts["wall_s"] = time.perf_counter() - start
+    facts["peak_memory_bytes"] = peak.bytes
+    folder.save_fold(facts, predictions, learning)
+    return facts
+
+
+def _fold_notes(plan: RunPlan, sides: Sides, fold: int) -> list[str]:
+    if not len(sides.excluded):
+        return []
+    name = plan.split.recipe.get("fold_names", {}).get(str(fold), str(fold))
+    return [
+        f"fold {name}: {len(sides.excluded):,} genes kept out of training, their families are "
+        "under test"
+    ]
+
+
+def _check_sides(facts: dict[str, Any], sides: Sides) -> None:
+    for name in ("train", "valid"):
+        if len(sides.test) and not len(getattr(sides, name)):
+            raise InputError(
+                f"fold {facts['fold']} has no {name} gene with features and a label; use fewer "
+                "folds or more families, or features that more genes have"
+            )
+
+
+def _tuned(
+    plan: RunPlan,
+    fold: int,
+    sides: Sides,
+    budget: Budget,
+    folder: RunFolder,
+    tuned: Tuned | None,
+    say: Callable[[str], None],
+) -> tuple[RunPlan, dict[str, Any]]:
+    """The plan with the winner of the fold's search, and what is to be told of the search."""
+    if tuned is None:
+        from benchmarks.tuning.fold import one_by_one, tune_fold
+
+        trials = one_by_one(plan.learner, plan.seed, budget)
+        tuned = tune_fold(plan, fold, sides, folder, trials, say)
+    folder.save_trials(plan.repeat, fold, tuned.table(plan.repeat, fold))
+    return replace(plan, learner=plan.learner.with_params(tuned.params)), dict(tuned.facts)
+
+
+def _fit_predict(
+    task: Task,
+    plan: RunPlan,
+    sides: Sides,
+    budget: Budget,
+    folder: RunFolder,
+    facts: dict[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    batch = plan.data.batch
+    place = {"repeat": facts["repeat"], "fold": facts["fold"]}
+    if not len(sides.test):
+        empty = task.predict(plan.data, sides.test, nothing(batch))
+        return empty.assign(**place), None
+    learner = learner_for(plan.learner, batch)
+    start = time.perf_counter()
+    learner.fit(batch.take(sides.train), batch.take(sides.valid), seed=plan.seed, budget=budget)
+    facts["fit_s"] = time.perf_counter() - start
+    start = time.perf_counter()
+    predictions = task.predict(plan.data, sides.test, checked(learner, batch))
+    facts["predict_s"] = time.perf_counter() - start
+    folder.save_model(learner, **place)
+    learning = learning_table(learner, **place)
+    if learned := getattr(learner, "learned", None):
+        facts["learned"] = dict(learned)
+    facts["best_step"] = best_step(learner, learning)
+    return predictions.assign(**place), learning
