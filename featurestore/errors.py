@@ -84,6 +84,10 @@ class ClusterError(MeristemError, RuntimeError):
     """The cluster that should build a store cannot be used, or was lost."""
 
 
+class FetchError(MeristemError, ConnectionError):
+    """A public file cannot be had, or is not what is published."""
+
+
 class LeakageError(MeristemError, ValueError):
     """A gene family stands on two sides of a split."""
 
