@@ -14,7 +14,7 @@ from featurestore.sequence.iupac import encode, reverse_complement
 STOP_CODES = np.array([3 * 16 + 0 * 4 + 0, 3 * 16 + 0 * 4 + 2, 3 * 16 + 2 * 4 + 0])
 """TAA, TAG and TGA as base-4 numbers of the codes A C G T = 0 … 3."""
 
-RATE = {"flank": 1.0, "utr": 0.7, "intron": 1.0, "codon": 0.2, "wobble": 0.7, "motif": 0.25}
+RATE = {"flank": 1.0, "utr": 0.7, "intron": 1.0, "codon": 0.2, "wobble": 0.7, "motif": 0.15}
 """Substitution rate relative to neutral; start, stop and splice sites do not change."""
 
 

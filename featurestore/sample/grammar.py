@@ -65,12 +65,12 @@ class GcTerm:
 
 
 PAIRS = (
-    Pair("sim_m02", "sim_m03", (0.35, 0.35, 0.35, 0.35)),
-    Pair("sim_m05", "tata_like", (0.25, 0.25, 0.25, 0.25)),
+    Pair("sim_m02", "sim_m03", (0.42, 0.42, 0.42, 0.42)),
+    Pair("sim_m05", "tata_like", (0.30, 0.30, 0.30, 0.30)),
 )
 GC_TERMS = (
-    GcTerm("gc_promoter", "promoter", -500, 0, (-0.16, -0.16, -0.16, -0.16)),
-    GcTerm("gc_terminator", "terminator", 0, 500, (-0.04, -0.04, -0.04, -0.04)),
+    GcTerm("gc_promoter", "promoter", -500, 0, (-0.24, -0.24, -0.24, -0.24)),
+    GcTerm("gc_terminator", "terminator", 0, 500, (-0.06, -0.06, -0.06, -0.06)),
 )
 INTERCEPT = (0.10, 0.05, 0.00, -0.05)
 
