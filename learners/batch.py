@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 from featurestore.errors import InputError
 from featurestore.sequence.iupac import one_hot
 from learners.sources import ArraySource, BlockSource, join_sources, row_valid
+
+_CELLS: Final = 1 << 24
 
 __all__ = [
     "ArraySource", "Block", "BlockSource", "FeatureBatch", "MiniBatch", "concat", "flatten",
@@ -218,13 +220,25 @@ class FeatureBatch:
         for start in range(0, len(self), batch_size):
             yield self._mini(order[start : start + batch_size][first::step])
 
-    def shards(self, max_rows: int = 4096) -> Iterator[MiniBatch]:
-        """Rows one shard at a time, for streaming libraries; each row once."""
+    def shards(self, max_rows: int | None = None) -> Iterator[MiniBatch]:
+        """Rows one shard at a time, for streaming libraries; each row once.
+
+        At most ``max_rows`` at a time: 4,096, or fewer where columns are so many that these
+        would be more than 16 million values.
+        """
+        if max_rows is None:
+            max_rows = max(64, min(4096, _CELLS // max(1, self.columns)))
         order = self.shard_order()
         cuts = np.flatnonzero(np.diff(self._shard_of_rows()[order])) + 1
         for group in np.split(order, cuts):
             for start in range(0, len(group), max_rows):
                 yield self._mini(group[start : start + max_rows])
+
+    def runs(self, rows: int) -> Iterator[MiniBatch]:
+        """As many rows at a time as are asked for, in the order of :meth:`shards`."""
+        order = self.shard_order()
+        for start in range(0, len(order), rows):
+            yield self._mini(order[start : start + rows])
 
     def shard_order(self) -> NDArray[np.int64]:
         """Positions of the rows in the order in which :meth:`shards` gives them, shape (n,)."""

@@ -8,7 +8,6 @@ memory independent of the number of rows) where there are fewer columns than row
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -20,20 +19,11 @@ from learners.batch import FeatureBatch, concat
 from learners.compute import limited_threads
 from learners.disk import checked_load, load_arrays, load_config, save_state
 from learners.layout import check_layout, layout_of, require_features
+from learners.linear_wide import WIDE, Solution, wide_dual, wide_primal
 from learners.standardise import Standardiser
 from learners.targets import target_groups
 
 _COLUMNS_AT_A_TIME: Final = 4096
-
-
-@dataclass(frozen=True)
-class _Solution:
-    """Weights on standardised columns, shape (columns, t), with the chosen penalties (t,)."""
-
-    standardiser: Standardiser
-    weight: NDArray[np.float64]
-    intercept: NDArray[np.float64]
-    penalty: NDArray[np.float64]
 
 
 class Ridge:
@@ -88,11 +78,13 @@ class Ridge:
                 self._intercept[group.columns] = found.intercept - found.standardiser.mean @ weight
                 self.penalty[group.columns] = found.penalty
 
-    def _solve(self, train: FeatureBatch, valid: FeatureBatch) -> _Solution:
+    def _solve(self, train: FeatureBatch, valid: FeatureBatch) -> Solution:
         scale = max(len(train), train.columns)
         fixed = self._fixed
         grid = np.logspace(-4, 4, self._grid) * scale if fixed is None else np.array([float(fixed)])
-        return (_primal if train.columns <= len(train) else _dual)(train, valid, grid)
+        if train.columns <= len(train):
+            return (wide_primal if train.columns > WIDE else _primal)(train, valid, grid)
+        return (wide_dual if len(train) > WIDE else _dual)(train, valid, grid)
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t), one shard at a time."""
@@ -156,7 +148,7 @@ class _NormalEquations:
         return gram, right * inverse[:, None]
 
 
-def _primal(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> _Solution:
+def _primal(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> Solution:
     from scipy.linalg import eigh
 
     # Sums are taken around the first row, so that a large mean costs no digits.
@@ -185,10 +177,10 @@ def _primal(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64])
         standardiser.inverse
     )
     intercept = equations.target_shift + equations.y / equations.rows - centre @ weight
-    return _Solution(standardiser, weight, intercept, grid[best])
+    return Solution(standardiser, weight, intercept, grid[best])
 
 
-def _dual(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> _Solution:
+def _dual(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> Solution:
     from scipy.linalg import eigh
 
     both, n = concat(train, valid), len(train)
@@ -220,7 +212,7 @@ def _dual(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -
     for columns, rows in _standardised_columns(features, standardiser):
         weight[columns] = rows.T @ coefficient
         centre[columns] = rows.mean(axis=0)
-    return _Solution(standardiser, weight, mean - centre @ weight, grid[best])
+    return Solution(standardiser, weight, mean - centre @ weight, grid[best])
 
 
 def _standardised_columns(
