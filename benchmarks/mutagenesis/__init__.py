@@ -1,0 +1,1 @@
+"""Saturation mutagenesis: every single-base change of a region, scored and held against measurements."""
