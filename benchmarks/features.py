@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import InputError, did_you_mean, unknown_name
 from learners.base import LearnerInfo
 from learners.batch import BlockSource, join_sources, row_valid
+from learners.layout import accepts
 
 REDUCTIONS: Final = ("pooled",)
 CODES: Final = "onehot"
@@ -135,11 +136,6 @@ class PooledSource:
             *count.shape, *([1] * (values.ndim - 3))
         )
         return pooled
-
-
-def accepts(info: LearnerInfo, kind: str) -> bool:
-    """Whether a learner takes a kind of feature; tabular learners are given bins flattened."""
-    return kind in info.inputs or (kind == "bins" and "tabular" in info.inputs)
 
 
 def takes_no_features(info: LearnerInfo) -> bool:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from featurestore.errors import InputError
+from learners.base import LearnerInfo
 from learners.batch import Block, FeatureBatch
+
+
+def accepts(info: LearnerInfo, kind: str) -> bool:
+    """Whether a learner takes a kind of feature; tabular learners are given bins flattened."""
+    return kind in info.inputs or (kind == "bins" and "tabular" in info.inputs)
 
 
 def layout_of(batch: FeatureBatch) -> dict[str, Any]:

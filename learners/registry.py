@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -236,6 +237,8 @@ def _as_type(value: str | int | float | bool, wanted: type) -> Parameter:
                 raise ValueError(value)
             return int(value)
         return int(value)
+    if wanted is str and isinstance(value, list | dict):
+        return json.dumps(value)  # a text that is a list or an object, given as JSON
     return float(value) if wanted is float else str(value)
 
 

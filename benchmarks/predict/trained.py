@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.identity import versions
-from benchmarks.per_target import OnePerTarget
 from benchmarks.results import RunResult, read_run, read_runs
 from benchmarks.splits import Split, read_split
 from featurestore.errors import InputError, UnknownNameError
 from learners.batch import FeatureBatch
+from learners.per_target import PerTarget
 from learners.registry import get_learner
 
 TRAINED_ON: Final = "trained on"
@@ -143,8 +143,7 @@ class TrainedRun:
     def _load(self, folder: Path) -> Any:
         if len(self.targets) == 1 or self._cls.info.multi_output:
             return self._cls.load(folder)
-        parts = [self._cls.load(folder / str(column)) for column in range(len(self.targets))]
-        return OnePerTarget.of(parts)
+        return PerTarget.load(self._cls, folder, len(self.targets))
 
     @cached_property
     def _genes(self) -> pd.DataFrame:
