@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
 
 from learners.base import Budget
+
+_CGROUPS: Final = (
+    "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)  # fmt: skip
+"""Limit of a container's memory, in the two versions of control groups."""
 
 
 def threads_of(budget: Budget) -> int:
@@ -17,6 +24,20 @@ def threads_of(budget: Budget) -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory_of(budget: Budget) -> int:
+    """Bytes of the budget, or three quarters of what this machine, or container, can give now."""
+    if budget.memory is not None:
+        return budget.memory
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    held = int(psutil.Process().memory_info().rss)
+    for limit in _CGROUPS:
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            free = min(free, int(Path(limit).read_text()) - held)
+    return max(0, free) * 3 // 4
 
 
 @contextmanager

@@ -179,9 +179,9 @@ def _search(
             predicted = scores(np.concatenate(list(found.values()), axis=1))
             errors = (predicted.reshape(len(labels), -1, targets) - labels[:, None]) ** 2
             loss[list(found)] = errors.mean(axis=0)
-        best = np.nanargmin(loss, axis=0)
+        best = np.asarray(np.nanargmin(loss, axis=0), np.int64)
         if step == 1:
-            return best.astype(np.int64)
+            return best
         step = (step + 1) // 2
         near = {int(i) + side for i in best for side in (-step, step)}
         wanted = {i for i in near if 0 <= i < len(grid)}

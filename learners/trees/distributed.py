@@ -36,6 +36,7 @@ class _Found:
     rows: int
     curves: list[Curve]
     rounds: list[int]
+    targets: list[int]
     boosters: list[bytes]
 
 
@@ -145,7 +146,7 @@ def _fit_part(
         boosters = [learner.booster_bytes(one.model) for one in fitted] if rank == 0 else []
     return _Found(
         len(part.group.train), [one.curve for one in fitted], [one.rounds for one in fitted],
-        boosters,
+        [one.targets for one in fitted], boosters,
     )  # fmt: skip
 
 
@@ -182,14 +183,16 @@ def _fitted(learner: StreamedTrees, found: Sequence[_Found]) -> list[Fitted]:
     """Boosters of the first worker with the errors of all."""
     first = found[0]
     return [
-        Fitted(learner.booster_of(data), rounds, _merged(found, target))
-        for target, (data, rounds) in enumerate(zip(first.boosters, first.rounds, strict=True))
+        Fitted(learner.booster_of(data), rounds, _merged(found, i), targets)
+        for i, (data, rounds, targets) in enumerate(
+            zip(first.boosters, first.rounds, first.targets, strict=True)
+        )
     ]
 
 
-def _merged(found: Sequence[_Found], target: int) -> Curve:
+def _merged(found: Sequence[_Found], model: int) -> Curve:
     """Errors over all training rows; of the validation rows every worker knows them all."""
     weight = np.array([one.rows for one in found], np.float64)
-    train = np.array([one.curves[target][0] for one in found])
+    train = np.array([one.curves[model][0] for one in found])
     mean = np.sqrt((train**2 * weight[:, None]).sum(axis=0) / weight.sum())
-    return mean.tolist(), found[0].curves[target][1]
+    return mean.tolist(), found[0].curves[model][1]

@@ -1,8 +1,9 @@
 """LightGBM, fed shard by shard.
 
 Ke et al., NeurIPS 2017. A ``Sequence`` must give float64 (LightGBM issues 5045, 5057), and
-bin edges are found on a sample of rows that LightGBM copies as float64: its default of
-200,000 rows would cost 1.2 GB at 768 columns, so fewer are taken.
+bin edges are found on a sample of rows that LightGBM holds as float64, once by row and once by column
+with its place: 20 bytes a value. Its default of 200,000 rows would cost 3 GB at 768 columns, so fewer
+are taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -19,12 +21,19 @@ from numpy.typing import NDArray
 from featurestore.errors import InputError
 from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch
-from learners.compute import Clock, threads_of
+from learners.compute import threads_of
+from learners.search import Choice, Range, SearchSpace
 from learners.targets import TargetGroup
-from learners.trees.boosted import Curve, Fitted, StreamedTrees
+from learners.trees.boosted import Curve, Fitted, MakeDataset, Part, StreamedTrees
+from learners.trees.rounds import Watch
 
 SAMPLED_ROWS: Final = 20_000
 """Rows on which bin edges are found; same validation error as all rows, a third of the memory."""
+
+SAMPLED_VALUES: Final = 60_000_000
+"""Most values of these rows, of wide features."""
+
+_VALUES_AT_ONCE: Final = 1 << 22
 
 MEETING_MINUTES: Final = 10
 """How long the machines of a fit wait for one another."""
@@ -34,8 +43,8 @@ class LightGBM(StreamedTrees):
     """Leaf-wise boosted trees, one booster per target.
 
     Rounds stop early on the validation rows; the best number of rounds, scaled by the gain in
-    rows, is then fitted on training and validation rows together. The wheel has no CUDA: on a
-    CUDA budget this fits on the CPU.
+    rows, is then fitted on training and validation rows together. The wheel has no CUDA: that
+    needs LightGBM built from its source.
 
     Parameters
     ----------
@@ -68,6 +77,15 @@ class LightGBM(StreamedTrees):
             "patience": 50,
         },
     )
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": Range(0.02, 0.3, log=True),
+        "num_leaves": Range(4, 63, log=True, integer=True),
+        "min_data_in_leaf": Range(5, 200, log=True, integer=True),
+        "bagging_fraction": Range(0.4, 1.0),
+        "feature_fraction": Range(0.02, 0.6, log=True),
+        "lambda_l2": Range(0.1, 100.0, log=True),
+        "max_bin": Choice((31, 63, 127, 255)),
+    }
     _suffix = ".txt"
 
     def __init__(
@@ -101,22 +119,25 @@ class LightGBM(StreamedTrees):
             "bagging_freq": 1,
             "seed": seed,
             "num_threads": threads_of(budget),
+            "device_type": _device(budget),
             "deterministic": True,
             # Left on auto, the layout is chosen by a race, which is not deterministic;
             # row-wise was measured to be half as fast on embeddings.
             "force_col_wise": True,
-            "bin_construct_sample_cnt": SAMPLED_ROWS,
             "feature_pre_filter": False,
             "verbosity": -1,
         }
 
-    def _dataset(
-        self, batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None
-    ) -> Any:
-        return streamed_dataset(batch, parameters, reference)
+    @contextmanager
+    def _datasets(
+        self, part: Part, parameters: dict[str, Any], budget: Budget
+    ) -> Iterator[MakeDataset]:
+        rows = max(1000, SAMPLED_VALUES // part.both.columns)
+        sampled = {"bin_construct_sample_cnt": min(SAMPLED_ROWS, rows)}
+        yield partial(streamed_dataset, parameters=parameters | sampled)
 
     def _errors(
-        self, parameters: dict[str, Any], seen: Any, held_out: Any, limit: int, clock: Clock
+        self, parameters: dict[str, Any], seen: Any, held_out: Any, limit: int, watch: Watch
     ) -> Curve:
         import lightgbm
 
@@ -130,7 +151,7 @@ class LightGBM(StreamedTrees):
             callbacks=[
                 lightgbm.early_stopping(self._patience, verbose=False),
                 lightgbm.record_evaluation(history),
-                _stop_at(clock),
+                _stop_when(watch),
             ],
         )
         return history["train"]["rmse"], history["valid"]["rmse"]
@@ -139,6 +160,9 @@ class LightGBM(StreamedTrees):
         import lightgbm
 
         return lightgbm.train(parameters, data, rounds)
+
+    def _shap(self, booster: Any, rows: Any) -> NDArray[Any]:
+        return np.asarray(booster.predict(rows, pred_contrib=True))
 
     @classmethod
     def booster_bytes(cls, booster: Any) -> bytes:
@@ -200,7 +224,7 @@ class LightGBM(StreamedTrees):
             network.free_network()
 
 
-def streamed_dataset(batch: FeatureBatch, parameters: dict[str, Any], reference: Any = None) -> Any:
+def streamed_dataset(batch: FeatureBatch, reference: Any, parameters: Mapping[str, Any]) -> Any:
     """A constructed ``Dataset`` read from the batch shard by shard, rows in the order of shards."""
     import lightgbm
 
@@ -208,7 +232,7 @@ def streamed_dataset(batch: FeatureBatch, parameters: dict[str, Any], reference:
     ordered = batch.without_targets().take(batch.shard_order())
 
     class Rows(lightgbm.Sequence):  # type: ignore[misc]
-        batch_size = 2048
+        batch_size = max(64, min(2048, _VALUES_AT_ONCE // ordered.columns))
 
         def __init__(self) -> None:
             self._start, self._held = 0, np.empty((0, ordered.columns))
@@ -247,12 +271,29 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _stop_at(clock: Clock) -> Callable[[Any], None]:
+def _device(budget: Budget) -> str:
+    """LightGBM's word for the device, or an error that says what it is not built for."""
+    if not budget.device.startswith("cuda"):
+        return "cpu"
+    import lightgbm
+
+    tiny = lightgbm.Dataset(np.zeros((4, 1)), np.zeros(4), params={"verbosity": -1})
+    try:
+        lightgbm.train({"device_type": "cuda", "verbosity": -1, "min_data_in_bin": 1}, tiny, 1)
+    except lightgbm.basic.LightGBMError as error:
+        raise InputError(
+            f"this LightGBM cannot use {budget.device}, its wheel has no CUDA ({str(error).splitlines()[0]}): fit "
+            "with --device cpu, use xgboost, or build LightGBM from source with -DUSE_CUDA=ON"
+        ) from error
+    return "cuda"
+
+
+def _stop_when(watch: Watch) -> Callable[[Any], None]:
     import lightgbm
 
     def stop(state: Any) -> None:
-        if clock.spent():
-            errors = [e for e in state.evaluation_result_list if e[0] == "valid"]
+        errors = [e for e in state.evaluation_result_list if e[0] == "valid"]
+        if watch.over(state.iteration + 1, float(errors[0][2])):
             raise lightgbm.callback.EarlyStopException(state.iteration, errors)
 
     stop.order = 40  # type: ignore[attr-defined]  # after the recording of errors

@@ -7,8 +7,28 @@ from typing import Final
 
 import numpy as np
 
+from learners.base import Budget
+from learners.compute import Clock
+
 SEARCH_SHARE: Final = 0.5
 """Share of the budget's seconds for finding the number of rounds; the refit takes the rest."""
+
+
+class Watch:
+    """Says after each round of a search whether it is to end there.
+
+    By the clock, or because whoever watches (``Budget.on_step``) says so: then ``ended``.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._clock, self._on_step = Clock(budget, SEARCH_SHARE), budget.on_step
+        self.ended = False
+
+    def over(self, step: int, error: float) -> bool:
+        """Told the round, counted from 1, and the validation error after it."""
+        if self._on_step is not None and self._on_step(step, error):
+            self.ended = True
+        return self.ended or self._clock.spent()
 
 
 def scaled_rounds(best: int, train_rows: int, all_rows: int) -> int:
