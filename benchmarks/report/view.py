@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.compare import compare, standing
 from benchmarks.leaderboard import method_row, missing_cells, simulated, summary
 from benchmarks.methods import Group, Method, reason_of, seed_of
-from benchmarks.report import panels, words
+from benchmarks.report import panels, tuning, words
 from benchmarks.report.figures import colours
 from benchmarks.report.svg import CONTROL, css
 from benchmarks.text import number, p_text, seconds, size
@@ -51,9 +51,11 @@ def group_view(group: Group, place: int, bootstrap: int) -> dict[str, Any]:
         "species": panels.species(done, tables, shade, f"g{place}s"),
         "folds": panels.folds(done, shade, f"g{place}f"),
         "learning": panels.learnings(done, shade, f"g{place}l"),
+        "tuning": tuning.tunings(done, shade, f"g{place}t"),
         "cost": panels.costs(rows, shade, f"g{place}c"),
         "matrix": _matrix(rows, pairs), "standing": standing(pairs) if len(pairs) else "",
         "funnels": _funnels(group), "failed": _failed(group), "audit": _audit(group),
+        "mutagenesis": mutagenesis.section([run.path for run in group.runs], f"g{place}x"),
         "shared": _shared(group), "runs": [_run(run) for m in ranked for run in m.runs],
         "notes": sorted({str(note) for run in group.runs for note in run.run.get("notes") or ()}),
     }  # fmt: skip
