@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.compare import compare, standing
 from benchmarks.leaderboard import method_row, missing_cells, simulated, summary
 from benchmarks.methods import Group, Method, reason_of, seed_of
-from benchmarks.report import panels, tuning, words
+from benchmarks.report import mutagenesis, panels, tuning, words
 from benchmarks.report.figures import colours
 from benchmarks.report.svg import CONTROL, css
 from benchmarks.text import number, p_text, seconds, size
