@@ -120,7 +120,9 @@ def single_base_changes(
     positions = np.concatenate(position) if position else np.zeros(0, np.int64)
     ref = codes[regions, positions]
     plain = ref < BASES
-    regions, positions, ref = (np.repeat(a[plain], BASES - 1) for a in (regions, positions, ref))
+    regions = np.repeat(regions[plain], BASES - 1)
+    positions = np.repeat(positions[plain], BASES - 1)
+    ref = np.repeat(ref[plain], BASES - 1)
     step = np.tile(np.arange(1, BASES, dtype=np.uint8), len(ref) // (BASES - 1))
     # The three others in the order A, C, G, T.
     alt = step - (step <= ref).astype(np.uint8)

@@ -195,7 +195,7 @@ class GeneEmbedding:
         size = self.source.bin_bp
         bases = np.clip(length - np.arange(self.source.bins) * size, 0, size)
         weight = bases / np.maximum(bases.sum(axis=1, keepdims=True), 1)
-        return weight.astype(np.float32).reshape(*weight.shape, *(1,) * dims)
+        return np.asarray(weight, np.float32).reshape(*weight.shape, *(1,) * dims)
 
     def _over_bins(self, values: NDArray[Any]) -> NDArray[Any]:
         """Mean over the bins of each region, weighted by bases, as the build takes it."""

@@ -45,22 +45,12 @@ def write_report(runs: Sequence[RunResult], path: Path, *, bootstrap: int = 1000
 
 def render_report(runs: Sequence[RunResult], *, bootstrap: int = 1000) -> str:
     """Return the report as HTML; see :func:`write_report`."""
-    # jinja2 and matplotlib are imported here, so that the command line starts without them.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
+    # matplotlib is imported here, so that the command line starts without it.
     from benchmarks.report.view import group_view
 
     if not runs:
         raise InputError("no runs to report; make some with: bench run")
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = number
     groups = [group_view(g, place, bootstrap) for place, g in enumerate(group_runs(runs))]
-    style, script = ((_TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values: dict[str, Any] = {
         "groups": groups,
         "simulated": any(group["simulated"] for group in groups),
@@ -69,9 +59,32 @@ def render_report(runs: Sequence[RunResult], *, bootstrap: int = 1000) -> str:
         "rates": FALSE_POSITIVE_RATES,
         "min_repeats": MIN_REPEATS,
         "min_folds": MIN_FOLDS,
+    }
+    return _render("report.html", values)
+
+
+def render_page(template: str, values: dict[str, Any], path: Path) -> None:
+    """Write a page of one of our templates, atomically; styles and script stand in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, _render(template, values).encode())
+
+
+def _render(template: str, values: dict[str, Any]) -> str:
+    # jinja2 is imported here, so that the command line starts without it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = number
+    style, script = ((_TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    ours = {
         # Files of this package, not of a user: they go in as they are.
         "style": Markup(style),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
         "script_digest": digest,
     }
-    return environment.get_template("report.html").render(values)
+    return environment.get_template(template).render({**values, **ours})
