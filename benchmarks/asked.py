@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from benchmarks.features import check_kinds, default_features, parse, resolve, takes_no_features
+from benchmarks.own_features import own_features
 from benchmarks.plans import LearnerPlan, RunOptions, read_params, split_learner
 from benchmarks.tuning.plan import require_optuna, tuning_of
 from featurestore.errors import InputError
@@ -98,7 +99,8 @@ def _plan(
     if takes_no_features(info):
         chosen = ""
     else:
-        chosen = asked.features or options.features or default_features(store, species, info)
+        own = own_features(store, species, cls, params) if asked.features is None else None
+        chosen = asked.features or own or options.features or default_features(store, species, info)
     return LearnerPlan(asked.name, cls, chosen, params, tuning)
 
 

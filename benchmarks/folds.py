@@ -108,7 +108,7 @@ def _tuned(
     if tuned is None:
         from benchmarks.tuning.fold import one_by_one, tune_fold
 
-        trials = one_by_one(plan.learner, plan.seed, budget)
+        trials = one_by_one(plan.learner, plan.seed, replace(budget, say=None))
         tuned = tune_fold(plan, fold, sides, folder, trials, say)
     folder.save_trials(plan.repeat, fold, tuned.table(plan.repeat, fold))
     return replace(plan, learner=plan.learner.with_params(tuned.params)), dict(tuned.facts)
@@ -128,6 +128,9 @@ def _fit_predict(
         empty = task.predict(plan.data, sides.test, nothing(batch))
         return empty.assign(**place), None
     learner = learner_for(plan.learner, batch)
+    budget = replace(
+        budget, checkpoint=folder.checkpoint(**place), say=_titled(plan, facts, budget)
+    )
     start = time.perf_counter()
     learner.fit(batch.take(sides.train), batch.take(sides.valid), seed=plan.seed, budget=budget)
     facts["fit_s"] = time.perf_counter() - start
@@ -136,7 +139,15 @@ def _fit_predict(
     facts["predict_s"] = time.perf_counter() - start
     folder.save_model(learner, **place)
     learning = learning_table(learner, **place)
+    facts["notes"] += getattr(learner, "notes", [])
     if learned := getattr(learner, "learned", None):
         facts["learned"] = dict(learned)
     facts["best_step"] = best_step(learner, learning)
     return predictions.assign(**place), learning
+
+
+def _titled(plan: RunPlan, facts: dict[str, Any], budget: Budget) -> Callable[[str], None] | None:
+    """What shows the lines of a fit, with the name of its fold before them."""
+    say = budget.say
+    title = f"{plan.learner.label} seed {plan.seed} fold {facts['fold']}"
+    return None if say is None else lambda text: say(f"{title}: {text}")

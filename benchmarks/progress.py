@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import Final, TextIO
+
+QUIET_SECONDS: Final = 10.0
+"""Between two lines about one step where lines stay."""
 
 
 class Progress:
@@ -24,6 +27,7 @@ class Progress:
         self._moves = self._stream.isatty()
         self._start = time.monotonic()
         self._timed = 0
+        self._said = self._start
 
     def step(self, text: str, *, timed: bool = True) -> None:
         """Say what was done; untimed steps (found from before) do not count for the rate."""
@@ -34,6 +38,16 @@ class Progress:
             self._stream.write("\r\x1b[K" + line[:200])
         else:
             self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def during(self, text: str) -> None:
+        """Say how a step is coming on: on a terminal each time, elsewhere every ten seconds."""
+        now = time.monotonic()
+        if self._moves:
+            self._stream.write("\r\x1b[K" + f"[{self.done}/{self.total}] {text}"[:200])
+        elif now - self._said >= QUIET_SECONDS:
+            self._said = now
+            self._stream.write(text + "\n")
         self._stream.flush()
 
     def say(self, text: str) -> None:

@@ -80,6 +80,11 @@ class RunFolder:
             write_table(self._fold(repeat, fold, ".learning.parquet"), learning)
         facts = {**facts, "identity_digest": self.digest}
         write_json(self._fold(repeat, fold, ".json"), plain(facts))
+        shutil.rmtree(self.checkpoint(repeat, fold), ignore_errors=True)
+
+    def checkpoint(self, repeat: int, fold: int) -> Path:
+        """Where a learner keeps what it needs to go on after a kill; gone once the fold is saved."""
+        return self._fold(repeat, fold, ".checkpoint")
 
     def save_trials(self, repeat: int, fold: int, trials: pd.DataFrame) -> None:
         """Write the trials of a fold."""

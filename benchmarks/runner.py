@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,9 @@ def _fitting(
         from benchmarks.spread import folds_over_workers
 
         return folds_over_workers(plans, options, options.scheduler, progress.say)
+    budget = replace(options.budget, say=progress.during)
     return nullcontext(
-        lambda plan, fold, folder: run_fold(plan, fold, options.budget, folder, say=progress.say)
+        lambda plan, fold, folder: run_fold(plan, fold, budget, folder, say=progress.say)
     )
 
 
