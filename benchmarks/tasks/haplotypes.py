@@ -166,7 +166,8 @@ def mean_of_copies(
     """
     base = np.log(log_base(unit))
     mean = np.logaddexp(base * np.asarray(first), base * np.asarray(second)) - np.log(2.0)
-    return np.asarray(mean / base, np.float64)
+    # Equal copies stay what they are to the last bit: a difference of nothing is no effect.
+    return np.where(np.equal(first, second), first, mean / base)
 
 
 class Copies:

@@ -17,7 +17,16 @@ from benchmarks.results import METRIC_COLUMNS
 from benchmarks.stats import percentile_interval
 from benchmarks.variant_effects.null import permuted
 from benchmarks.variant_effects.slope import BOTH, CLASSICAL, Error, slope
-from benchmarks.variant_effects.within import GENE, LINE, Within, ceiling, interval, within
+from benchmarks.variant_effects.within import (
+    FOLD,
+    GENE,
+    LINE,
+    Within,
+    between_folds,
+    ceiling,
+    interval,
+    within,
+)
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +82,7 @@ def between(genes: pd.DataFrame) -> list[Row]:
         return []
     found = slope(y, x, np.ones((len(y), 1)), {"family": used["family"].to_numpy(str)})
     size = (len(used), families)
-    rows = [_row("beta_between", found.value, found.errors["family"], size)]
+    rows = [_row("beta_between", found.value, interval(found), size)]
     for kind, name in (("family", "family"), (CLASSICAL, "classical")):
         rows.append(
             _row(f"beta_between_se_{name}", found.errors[kind].se, found.errors[kind], size)
@@ -92,6 +101,9 @@ def within_rows(table: pd.DataFrame, bootstrap: int, seed: int) -> list[Row]:
     for kind, name in _KINDS.items():
         error = stacked.errors[kind]
         rows.append(_row(f"beta_within_se_{name}", error.se, error, size))
+    if FOLD in found.pairs:
+        error = between_folds(stacked, found.pairs[FOLD].to_numpy())
+        rows.append(_row("beta_within_se_fold", error.se, error, size))
     for name, fixed in found.fixed.items():
         label = f"beta_within_fixed_{name.replace('+', '_')}"
         rows.append(_row(label, fixed.value, interval(fixed), size))

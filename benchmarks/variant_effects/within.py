@@ -17,16 +17,20 @@ from numpy.typing import NDArray
 from benchmarks.stats import family_bootstrap, percentile_interval
 from benchmarks.variant_effects.components import choose
 from benchmarks.variant_effects.fixed import slope_within
-from benchmarks.variant_effects.slope import BOTH, Error, Slope, slope
+from benchmarks.variant_effects.slope import Error, Slope, slope, slope_of_freed
 
 Floats = NDArray[np.float64]
 
 LINE: Final = "line"
 GENE: Final = "gene"
+FOLD: Final = "fold"
 COMPONENT: Final = "pc"
 
+_ROUNDING: Final = 1e-6
+"""Of the largest predicted difference: below this a row differs by the rounding of its batch alone."""
+
 PAIR_COLUMNS: Final = ("gene", "species", "family", "line", "delta_obs", "delta_pred", "private")
-"""Columns of a table of pairs; ``pc1 …``, ``noise_controls``, ``noise_background`` may join them."""
+"""Columns of a table of pairs; ``fold``, ``pc1 …``, ``noise_controls``, ``noise_background`` may join them."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def within(table: pd.DataFrame) -> Within | None:
         f"{GENE}+{LINE}": [*clusters.values()],
     }
     fixed = {name: slope_within(y, x, others, groups, clusters) for name, groups in levels.items()}
-    told = x != 0
+    told = np.abs(x) > _ROUNDING * np.abs(x).max()
     agree = (np.sign(y) == np.sign(x)).astype(np.float64)[told]
     cut = {name: codes[told] for name, codes in clusters.items()}
     weight = np.sqrt(np.abs(x[told]))
@@ -140,20 +144,26 @@ def within(table: pd.DataFrame) -> Within | None:
 
 
 def interval(found: Slope) -> Error:
-    """The interval that a slope is given with: two-way clustered, or else the widest one-way.
+    """The interval that a slope is given with: the widest of those of its errors.
 
-    The two-way variance is a difference and may come out negative where clusters are few.
+    Clustered variances are themselves estimates, too small on average where clusters are few, and
+    the two-way one is a difference that may come out negative. Angrist & Pischke (2009) Mostly
+    Harmless Econometrics, section 8.1, take the larger of two for the same reason.
     """
-    both = found.errors.get(BOTH)
-    if both is not None and math.isfinite(both.se):
-        return both
-    clustered = [found.errors[name] for name in (LINE, GENE) if name in found.errors]
-    known = [error for error in clustered if math.isfinite(error.se)]
-    return max(known, key=lambda error: error.high - error.low, default=_none())
+    known = [error for error in found.errors.values() if math.isfinite(error.se)]
+    none = Error(math.nan, math.nan, math.nan, math.nan)
+    return max(known, key=lambda error: error.high - error.low, default=none)
 
 
-def _none() -> Error:
-    return Error(math.nan, math.nan, math.nan, math.nan)
+def between_folds(found: Slope, fold: Any) -> Error:
+    """The error clustered by test fold: by the model that predicted.
+
+    All predictions of a model come from one set of weights. What these happen to share with the
+    truth does not average out over its pairs, only over models, and a fold is one model.
+    """
+    clusters = {FOLD: fold}
+    scale = float(np.linalg.norm(found.x))
+    return slope_of_freed(found.y, found.x, found.columns - 1, clusters, scale=scale).errors[FOLD]
 
 
 def ceiling(
