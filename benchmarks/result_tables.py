@@ -16,10 +16,13 @@ LARGEST_TABLE: Final = 1 << 28
 LARGEST_RATIO: Final = 1000
 """… and how many times its own size beyond that: a run-length code of one value has no bound."""
 
-_TEXT: Final = ("gene", "species", "family", "metric", "scope", "state", "params", "error")
+_TEXT: Final = (
+    "gene", "species", "family", "metric", "scope", "state", "params", "error",
+    "line", "haplotype",
+)  # fmt: skip
 _NUMBERS: Final = (
     "y_true", "y_pred", "repeat", "fold", "value", "ci_low", "ci_high", "n", "n_families", "step",
-    "train", "valid", "trial", "best", "seconds", "last_step",
+    "train", "valid", "trial", "best", "seconds", "last_step", "delta_obs", "delta_pred",
 )  # fmt: skip
 _NEEDED: Final = {
     "predictions": ("gene", "species", "family", "repeat", "fold", "y_true", "y_pred"),

@@ -8,6 +8,33 @@ from typing import Any, Final
 
 from featurestore.errors import InputError
 
+VARIANT_METRICS: Final = {
+    "beta_between": "slope of lm(control mean ~ predicted) over genes; widest of its intervals",
+    "beta_between_se_family": "its standard error clustered by gene family, with that interval",
+    "beta_between_se_classical": "its classical standard error, with that interval",
+    "beta_within": "slope of lm(Δobserved ~ Δpredicted + PC1 … PCk) over private pairs; widest interval",
+    "beta_within_se_classical": "its classical standard error, with that interval",
+    "beta_within_se_line": "clustered by line",
+    "beta_within_se_gene": "clustered by gene",
+    "beta_within_se_two_way": "clustered by line and gene",
+    "beta_within_se_fold": "clustered by test fold: by the model that predicted",
+    "beta_within_fixed_gene": "the slope with a level for each gene",
+    "beta_within_fixed_line": "… for each line",
+    "beta_within_fixed_gene_line": "… for both",
+    "beta_within_null_p": "permutation p; its interval is the central 95 % of slopes under the null",
+    "components": "k, expression components in the model, by BIC",
+    "partial_r2_within": "partial R² of Δpredicted; interval by resampling lines",
+    "partial_r_within": "its signed root",
+    "partial_r2_ceiling_controls": "partial R² that control replicates leave to a perfect prediction",
+    "partial_r2_ceiling_background": "the same by lines that read the reference at the gene",
+    "pearson_within": "correlation of Δobserved and Δpredicted over private pairs",
+    "spearman_within": "the same of ranks",
+    "sign_accuracy": "share of pairs with |Δpredicted| > 0 whose Δobserved has its sign",
+    "sign_accuracy_weighted": "the same, pairs weighted by |Δpredicted|",
+}  # fmt: skip
+"""Metrics of task ``variants`` beside those of genes, in scopes ``pooled``, ``species:…`` and
+``within-species`` (mean over species); all of unit 1. See docs/variant_effects.md."""
+
 _TEXT: Final = (str,)
 _NUMBER: Final = (int, float)
 _COUNT: Final = (int,)
@@ -30,6 +57,10 @@ _IDENTITY: Final = {
     "split": {"name": _TEXT, "digest": _TEXT, "leakage_allowed": (bool,)},
     "store": {"digest": _TEXT, "schema_version": (str, int, float)},
     "tuning": {"trials": _COUNT, "space": {"*": {}}},
+    "variants": {
+        "sets": {"*": _TEXT}, "digest": _TEXT, "heterozygous": {"*": _TEXT}, "copies": _TEXT,
+        "pairs": _TEXT, "baseline": {"*": _TEXT}, "lines": _TEXT,
+    },
 }  # fmt: skip
 _REGION: Final = {"name": _TEXT, "anchor": _TEXT, "upstream": _COUNT, "downstream": _COUNT}
 _INPUTS: Final = {
