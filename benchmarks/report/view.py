@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.compare import compare, standing
 from benchmarks.leaderboard import method_row, missing_cells, simulated, summary
 from benchmarks.methods import Group, Method, reason_of, seed_of
-from benchmarks.report import mutagenesis, panels, tuning, words
+from benchmarks.report import importance, mutagenesis, panels, tuning, variants, words
 from benchmarks.report.figures import colours
 from benchmarks.report.svg import CONTROL, css
 from benchmarks.text import number, p_text, seconds, size
@@ -55,6 +55,8 @@ def group_view(group: Group, place: int, bootstrap: int) -> dict[str, Any]:
         "cost": panels.costs(rows, shade, f"g{place}c"),
         "matrix": _matrix(rows, pairs), "standing": standing(pairs) if len(pairs) else "",
         "funnels": _funnels(group), "failed": _failed(group), "audit": _audit(group),
+        "variants": variants.section(done, group.unit, f"g{place}v"),
+        "tracks": importance.tracks(done, shade, f"g{place}w"),
         "mutagenesis": mutagenesis.section([run.path for run in group.runs], f"g{place}x"),
         "shared": _shared(group), "runs": [_run(run) for m in ranked for run in m.runs],
         "notes": sorted({str(note) for run in group.runs for note in run.run.get("notes") or ()}),
