@@ -18,10 +18,13 @@ class Progress:
     total : int
     stream : text stream
         stderr by default, so that stdout stays clean for ``--json``.
+    each : str
+        What a step is called.
     """
 
-    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, stream: TextIO | None = None, each: str = "fold") -> None:
         self.total = total
+        self._each = each
         self.done = 0
         self._stream = sys.stderr if stream is None else stream
         self._moves = self._stream.isatty()
@@ -69,4 +72,4 @@ class Progress:
         minutes, seconds = divmod(left, 60)
         hours, minutes = divmod(minutes, 60)
         clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-        return f" · {each:.1f} s a fold, {clock} left"
+        return f" · {each:.1f} s a {self._each}, {clock} left"

@@ -22,6 +22,14 @@ from featurestore.cli.common import LazyGroup, main_with_exit_codes
             "benchmarks.cli.predict:predict",
             "Apply a trained run to new genes, sequences or variants.",
         ),
+        "mutagenesis": (
+            "benchmarks.cli.mutagenesis:mutagenesis",
+            "Score every single-base change of genes or elements.",
+        ),
+        "explain": (
+            "benchmarks.cli.explain:explain",
+            "Where in a gene the signal of trained trees lies.",
+        ),
         "compare": ("benchmarks.cli.results:compare", "Test which learner is better, pairwise."),
         "leaderboard": ("benchmarks.cli.results:leaderboard", "Rank the runs of a folder."),
         "report": ("benchmarks.cli.results:report", "Write one HTML file that works offline."),

@@ -111,7 +111,7 @@ def _store(
     if options["store"]:
         yield open_store(options["store"])
         return
-    checkpoints = _pairs(options["checkpoints"])
+    checkpoints = named_folders(options["checkpoints"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".predict-", dir=out.parent) as folder:
         kept = options["keep_store"]
@@ -132,7 +132,8 @@ def _store(
         yield build_store(config, place, device=options["device"], say=_say)
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+def named_folders(texts: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=DIR``, any number."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from benchmarks.cli.mutagenesis import gene_options, saturate, take_saturation
 from benchmarks.cli.options import keep_families_option, species_option, split_option, store_option
 from featurestore.cli.common import echo_json, json_option
 from featurestore.errors import InputError
@@ -111,6 +112,7 @@ from featurestore.errors import InputError
     help="Replicates behind the intervals, over gene families; a run that is there with others is "
     "scored again, not fitted.",
 )
+@gene_options
 @json_option
 def run(
     store: Path, seeds: int, threads: int | None, device: str, budget_seconds: float | None,
@@ -133,9 +135,11 @@ def run(
     from learners.base import Budget
 
     budget = Budget(seconds=budget_seconds, rounds=rounds, threads=threads, device=device)
-    outcomes = run_all(
-        open_store(store), RunOptions(seeds=seeds, budget=budget, **options), Progress(0)
-    )
+    saturation = take_saturation(options)
+    opened = open_store(store)
+    outcomes = run_all(opened, RunOptions(seeds=seeds, budget=budget, **options), Progress(0))
+    if saturation is not None:
+        saturate(opened, saturation, outcomes, options["learners"], device)
     _tell(outcomes, as_json)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise click.exceptions.Exit(1)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.features import PooledSource, parse
 from benchmarks.mutagenesis.changes import Changes, single_base_changes
+from benchmarks.mutagenesis.genes import joined
 from benchmarks.mutagenesis.results import with_scores
 from benchmarks.mutagenesis.windows import laid_down, sequence_data
 from benchmarks.mutagenesis.zero_shot import UNIT, ZeroShot, ratios
@@ -225,7 +226,7 @@ def score_elements(
                 )
             )  # fmt: skip
             progress.step(f"{name}: {min(start + AT_ONCE, len(own)):,} of {len(own):,} variants")
-    return pd.concat(tables, ignore_index=True)
+    return joined(tables)
 
 
 def _note(fitting: Fitting) -> str:
@@ -323,4 +324,4 @@ def score_zero_shot(
         )  # fmt: skip
     other = int((~single).sum())
     notes = [f"{zero.label}: {other:,} insertions and deletions have no score"] if other else []
-    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), notes
+    return joined(tables), notes

@@ -20,7 +20,7 @@ from benchmarks.mutagenesis.features import (
     code_overlay,
     pieces_of,
 )
-from benchmarks.mutagenesis.results import letters, with_scores
+from benchmarks.mutagenesis.results import COLUMNS, letters, with_scores
 from benchmarks.mutagenesis.windows import gene_windows
 from benchmarks.predict.apply import Matched, each_in_parts
 from benchmarks.predict.inputs import differences
@@ -237,17 +237,18 @@ def flank_of(store: Any, species: str, groups: Sequence[str]) -> int:
 
 def score_genes(
     runs: Sequence[Matched], store: Any, asked: Asked, embedders: Embedders, progress: Progress
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[list[pd.DataFrame], list[str]]:
     """Delta of every change of the genes, by the models that have not learned from the gene.
 
     Returns
     -------
-    table, columns COLUMNS; notes
+    a table for each run, columns COLUMNS, empty where nothing was scored; notes
     """
     groups = sorted({
         term.group for run in runs if run.features for term in parse(run.features)
     })  # fmt: skip
-    tally, tables = Tally(), []
+    tally = Tally()
+    tables: list[list[pd.DataFrame]] = [[] for _ in runs]
     species = next((s for s, _, _ in located(store, asked)), store.species[0])
     for job in jobs(store, asked, flank_of(store, species, groups), tally):
         made = {
@@ -265,9 +266,17 @@ def score_genes(
             overlays = {group: one.overlay(piece) for group, one in made.items()}
             if CODES in groups:
                 overlays[CODES] = code_overlay(job.source, job.at, piece)
-            tables += [_scored(run, job, piece, overlays) for run in runs]
+            for run, own in zip(runs, tables, strict=True):
+                own.append(_scored(run, job, piece, overlays))
             progress.step(f"{job.gene}: {len(piece):,} changes")
-    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), tally.notes
+    return [joined(own) for own in tables], tally.notes
+
+
+def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables end to end; an empty one where there is none."""
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
+    return pd.concat(tables, ignore_index=True)
 
 
 def _scored(
@@ -322,3 +331,26 @@ def drift(store: Any, job: GeneJob, group: str, made: GeneEmbedding) -> str:
         "units of their last place (another device or library); effects are differences of vectors "
         "computed here"
     )
+
+
+def background_codes(
+    store: Any, names: Sequence[str], runs: Sequence[Any]
+) -> dict[str, NDArray[np.uint8]]:
+    """Bases of genes into which elements are put, shape (region, position) each.
+
+    Raises
+    ------
+    InputError
+        If a gene is not there, or the store has other regions than a run.
+    """
+    from benchmarks.predict.inputs import check_regions, required_inputs
+
+    found: dict[str, NDArray[np.uint8]] = {}
+    for species, rows, frame in located(store, Asked(tuple(names))):
+        facts = store.meta(species, "")["attributes"]["meristem"]
+        for run in runs:
+            wanted = required_inputs(run.run, run.name)["regions"]
+            check_regions(wanted, facts["regions"], f"{store.path}, {species}")
+        codes = store.stored(species, "sequence/code").take(np.array(rows, np.int64))
+        found |= {str(frame["gene"].iloc[row]): codes[i] for i, row in enumerate(rows)}
+    return found

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.mutagenesis.changes import Changes
-from benchmarks.mutagenesis.genes import Asked, GeneJob, Tally, jobs
+from benchmarks.mutagenesis.genes import Asked, GeneJob, Tally, jobs, joined
 from benchmarks.mutagenesis.results import with_scores
 from benchmarks.progress import Progress
 from featurestore.errors import InputError, unknown_name
@@ -95,7 +95,7 @@ def score_genes(
         elif scorer is None or job.species != of_species:
             scorer, of_species = Scorer(zero.model, stored_bases(store, job.species)), job.species
         tables.append(_scored(zero, scorer, job, progress))
-    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), tally.notes
+    return joined(tables), tally.notes
 
 
 def _regions_as_contigs(job: GeneJob, names: list[str]) -> Bases:

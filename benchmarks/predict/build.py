@@ -161,7 +161,7 @@ def _with_inputs(
     checkpoints: Mapping[str, str],
 ) -> DatasetConfig:
     options = {
-        group: _settings(group, wanted, config, checkpoints)
+        group: embedder_settings(group, wanted, checkpoints, config)
         for group, wanted in inputs["embedders"].items()
         if group != CODES
     }
@@ -179,14 +179,24 @@ def _with_inputs(
     )  # fmt: skip
 
 
-def _settings(
-    group: str, wanted: Mapping[str, Any], config: DatasetConfig, checkpoints: Mapping[str, str]
+def embedder_settings(
+    group: str,
+    wanted: Mapping[str, Any],
+    checkpoints: Mapping[str, str],
+    config: DatasetConfig | None = None,
 ) -> dict[str, Any]:
-    """Settings of an embedder of the run: those of the data set if they agree, else the recorded."""
+    """Settings of an embedder of a run: those of the data set where it declares it, else the recorded.
+
+    Raises
+    ------
+    InputError
+        If its weights are not to be had, or they make another embedder than the run's.
+    """
     from featurestore.embedders.registry import make_embedder
 
     settings = {"type": wanted["type"], **(wanted.get("parameters") or {})}
-    if group in config.embedder_options:
+    declared = config is not None and group in config.embedder_options
+    if config is not None and declared:
         settings = dict(config.embedder_options[group])
     if group in checkpoints:
         settings["checkpoint"] = checkpoints[group]
@@ -199,11 +209,29 @@ def _settings(
             f"{error}\n    → say where its weights lie: --checkpoint {group}=DIR"
         ) from error
     if told := differences(wanted, found):
+        mend = (
+            f"take [embedders.{group}] out of {config.path}, or make it agree"
+            if config is not None and declared
+            else "the versions installed here make another one than the run's"
+        )
         raise InputError(
-            f"embedder {group!r} is not the one that the run was trained on: {'; '.join(told)}. "
-            f"Take [embedders.{group}] out of {config.path}, or make it agree"
+            f"embedder {group!r} is not the one that the run was trained on: {'; '.join(told)}; {mend}"
         )
     return settings
+
+
+def run_embedders(
+    trained: TrainedRun, checkpoints: Mapping[str, str], device: str | None = None
+) -> dict[str, Any]:
+    """The embedders that a run's features were made by, loaded, by group; codes need none."""
+    from featurestore.embedders.registry import make_embedder
+
+    found = {}
+    for group, wanted in required_inputs(trained.run, trained.name)["embedders"].items():
+        if group != CODES:
+            found[group] = make_embedder(group, embedder_settings(group, wanted, checkpoints))
+            found[group].load(device)
+    return found
 
 
 def _files_by_region(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TASKS: Final = {
     "expression": "benchmarks.tasks.expression:ExpressionTask",
     "variants": "benchmarks.tasks.variants:VariantsTask",
+    "mutagenesis": "benchmarks.tasks.mutagenesis:MutagenesisTask",
 }
 
 
