@@ -7,6 +7,7 @@ from featurestore.cli.common import LazyGroup, main_with_exit_codes
 _COMMANDS = {
     "init": ("featurestore.cli.start:init", "Write a commented dataset.toml and the simulated sample."),
     "fetch": ("featurestore.cli.fetch:fetch", "Fetch public data and weights by name."),
+    "import": ("featurestore.cli.imports:imports", "Make a data set of PhytoExpr's or EMPRES's deposit."),
     "plan": ("featurestore.cli.build:plan", "Tell genes, windows, bytes and files before building."),
     "simulate": ("featurestore.cli.simulate:simulate", "Tell hours, bytes, files and requests of a build on so many workers."),
     "build": ("featurestore.cli.build:build", "Build or complete a store."),

@@ -164,6 +164,8 @@ def verify(
     else:
         for finding in result.findings:
             click.echo(for_terminal(f"{finding.file}: {finding.what}"))
+        for note in result.notes:
+            click.echo(for_terminal(note))
         again = f", {result.recomputed} genes computed again" if recompute else ""
         click.echo(
             f"{result.files} files, {result.bytes / 1e6:,.1f} MB{again}: {'intact' if result.intact else 'DAMAGED'}"

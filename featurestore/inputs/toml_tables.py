@@ -25,6 +25,13 @@ _MOST_TOLD: Final = 20
 _ARM: Final = re.compile(r"\W|^(?:str|int|float|Path|dict|tuple|literal)$")
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name can be a folder of the store."""
+    return bool(_SAFE_NAME.fullmatch(name)) and not _TAKEN.fullmatch(name.lower())
+
+
 Key = tuple[str, ...]
 
 
@@ -63,7 +70,7 @@ class TomlTables:
 
     def safe_name(self, at: Key, what: str, name: str) -> bool:
         """Whether a name can be a folder of the store; told if not."""
-        if _SAFE_NAME.fullmatch(name) and not _TAKEN.fullmatch(name.lower()):
+        if is_safe_name(name):
             return True
         self.add(
             at,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -34,6 +34,7 @@ class Verification:
     bytes: int
     findings: list[Finding]
     recomputed: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def intact(self) -> bool:

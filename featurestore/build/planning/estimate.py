@@ -23,6 +23,7 @@ from featurestore.build.reuse.existing import readable_manifest
 from featurestore.build.reuse.shared import Inputs, inputs_of
 from featurestore.build.sealing.metadata import sharded_arrays
 from featurestore.build.shards.compute import in_batches
+from featurestore.build.shards.given import GivenRows
 from featurestore.build.windows.laid_down import lay_down_species
 from featurestore.build.windows.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
@@ -190,6 +191,8 @@ def measured_rate(group: GroupPlan, source: WindowSource) -> tuple[float, str]:
     rate, why there is none
     """
     embedder = make_embedder(group.embedder_name, group.embedder)
+    if isinstance(embedder, GivenRows):
+        return 0.0, ""  # copied, not computed
     try:
         embedder.load(None)
     except MeristemError as error:

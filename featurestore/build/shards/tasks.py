@@ -20,6 +20,7 @@ from featurestore.build.planning.packages import package_versions
 from featurestore.build.reuse.pool import Pool, either
 from featurestore.build.reuse.shared import known_vectors
 from featurestore.build.shards.compute import Keep, Lookup, embed_range
+from featurestore.build.shards.given import GivenRows, given_range
 from featurestore.build.shards.scratch import Lend, lending
 from featurestore.build.shards.shard_writer import ShardWriter, commit_turn
 from featurestore.build.shards.slots import StoppedError
@@ -219,8 +220,12 @@ def _embed(
 ) -> tuple[ShardWriter, dict[str, Any]]:
     source = window_source(work, task.species)
     embedder = loaded_embedder(group, device)
-    known, keep = _earlier_work(work, task, group)
-    result = embed_range(embedder, source, *group.span(task.shard), known, keep, lend)
+    if isinstance(embedder, GivenRows):
+        inputs = work.inputs(task.species)
+        result = given_range(embedder, source, inputs, task.species, *group.span(task.shard))
+    else:
+        known, keep = _earlier_work(work, task, group)
+        result = embed_range(embedder, source, *group.span(task.shard), known, keep, lend)
     writer = ShardWriter(work, task, group.shard_rows)
     for name, values in result.outputs.items():
         writer.rows(name, values)
