@@ -18,16 +18,18 @@ LARGEST_RATIO: Final = 1000
 
 _TEXT: Final = (
     "gene", "species", "family", "metric", "scope", "state", "params", "error",
-    "line", "haplotype",
+    "line", "haplotype", "feature", "region",
 )  # fmt: skip
 _NUMBERS: Final = (
     "y_true", "y_pred", "repeat", "fold", "value", "ci_low", "ci_high", "n", "n_families", "step",
     "train", "valid", "trial", "best", "seconds", "last_step", "delta_obs", "delta_pred",
+    "bin", "bin_start", "mean_abs_shap",
 )  # fmt: skip
 _NEEDED: Final = {
     "predictions": ("gene", "species", "family", "repeat", "fold", "y_true", "y_pred"),
     "metrics": ("metric", "scope", "value"),
     "learning": ("repeat", "fold", "step", "train", "valid"),
+    "importance": ("target", "feature", "region", "bin", "bin_start", "mean_abs_shap", "n"),
     "trials": ("repeat", "fold", "trial", "state", "value", "best", "params"),
 }
 _WIDTH: Final = 16
