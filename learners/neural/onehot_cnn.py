@@ -1,57 +1,101 @@
-"""A convolutional network on base codes, after Washburn et al., PNAS 116:5542, 2019."""
+"""A convolutional network of motifs on base codes, and that of Washburn et al., 2019."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from featurestore.errors import unknown_name
-from learners.base import LearnerInfo
-from learners.neural.learner import TorchLearner
+from featurestore.errors import InputError
+from learners.base import Budget, LearnerInfo
+from learners.batch import FeatureBatch
+from learners.neural.presets import PresetLearner
+from learners.search import Choice, Range, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from learners.neural.training import TrainingPlan
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "small": {
+        "motifs": 96, "width": 13, "pool": 4, "channels": 64, "blocks": 2, "block_width": 5,
+        "dense": 64, "dropout": 0.4, "block_dropout": 0.2, "shift": 3,
+        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 64, "epochs": 0, "patience": 8,
+        "warmup": 0.15,
+    },
+    "full": {
+        "motifs": 256, "width": 15, "pool": 4, "channels": 128, "blocks": 4, "block_width": 5,
+        "dense": 128, "dropout": 0.4, "block_dropout": 0.2, "shift": 3,
+        "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 64, "epochs": 0, "patience": 10,
+        "warmup": 0.15,
+    },
+    "paper": {
+        "dropout": 0.25, "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 32,
+        "epochs": 40, "patience": 8,
+    },
+}  # fmt: skip
 
-PRESETS = ("small", "full")
 
+class OneHotCNN(PresetLearner):
+    """Convolutions over each region, dense layers over all; any number of regions of any length.
 
-class OneHotCNN(TorchLearner):
-    """Convolutions over promoter and terminator, dense layers over both.
-
-    Codes become fractional one-hot inside the network (R = ½A + ½G, N = ¼ each), so the store
-    holds one byte a base.
+    A first layer of motifs whose matches count by their exponential, max-pooling by 4, residual
+    dilated convolutions, means over segments of about 250 bp, dense layers. Codes become
+    fractional one-hot inside the network (R = ½A + ½G, N = ¼ each), so the store holds one byte a
+    base. There is no reverse-complement augmentation: regions have a direction.
 
     Parameters
     ----------
-    preset : {"small", "full"}
-        ``full``: per region three blocks of two convolutions of 64 filters of width 8,
-        max-pooling by 8 and dropout, then dense layers of 128 and 64, as published; meant for
-        a GPU. ``small``: a wide convolution with stride 4, a narrow one, and means over 20
-        segments of each region; trains on two cores in a minute or two.
+    preset : {"small", "full", "paper"}
+        ``small``: 96 motifs of 13 bp, 64 channels, two blocks; trains on two cores in minutes.
+        ``full``: 256 motifs, 128 channels, four blocks; meant for a GPU. ``paper``: after Washburn
+        et al., per region three blocks of two convolutions of 64 filters of width 8, max-pooling
+        by 8 and dropout, then dense layers of 128 and 64; meant for a GPU.
+    members : int
+        Networks trained alike from other seeds, whose mean is the prediction; as many times the
+        time.
     shared_branches : bool
         One set of convolutions for all regions instead of one for each.
-    dropout, learning_rate, weight_decay, batch_size, epochs, patience
-        Of the training, see :class:`learners.neural.training.TrainingPlan`.
+    dropout : float
+        Of the dense layers.
+    motifs, width, shift : int, optional
+        Filters of the first layer, bases that each spans, and how far training sequences are
+        moved either way at random. None is the preset's; ``paper`` has none of them.
+    learning_rate, weight_decay, batch_size, epochs, patience : optional
+        None is the preset's; ``epochs`` of ``small`` and ``full`` are as many as make about 2,500
+        steps, 8 to 40.
     """
 
+    presets = PRESETS
+    steps = (2500, 8, 40)
+    search_space: ClassVar[SearchSpace] = {
+        "dropout": Range(0.1, 0.6),
+        "motifs": Choice((48, 96, 160)),
+        "width": Choice((9, 13, 19)),
+        "learning_rate": Range(5e-4, 5e-3, log=True),
+        "weight_decay": Range(1e-3, 1e-1, log=True),
+        "batch_size": Choice((32, 64, 128)),
+    }
     info: ClassVar[LearnerInfo] = LearnerInfo(
         name="onehot_cnn",
         inputs=frozenset({"codes"}),
-        summary="Convolutional network on one-hot sequence, best epoch on validation",
-        reference="Washburn et al., PNAS 116:5542, 2019, doi:10.1073/pnas.1814551116",
+        summary="Convolutional network of motifs on one-hot sequence",
+        reference="Washburn et al., PNAS 116:5542, 2019, doi:10.1073/pnas.1814551116; Koo & "
+        "Ploenzke, Nat. Mach. Intell. 3:258, 2021",
         multi_output=True,
         requires=("torch",),
         defaults={
             "preset": "small",
+            "members": 1,
             "shared_branches": False,
-            "dropout": 0.25,
-            "learning_rate": 2e-3,
-            "weight_decay": 1e-2,
-            "batch_size": 32,
-            "epochs": 40,
-            "patience": 8,
+            "dropout": 0.4,
+            "motifs": None,
+            "width": None,
+            "shift": None,
+            "learning_rate": None,
+            "weight_decay": None,
+            "batch_size": None,
+            "epochs": None,
+            "patience": None,
         },
     )
 
@@ -59,20 +103,28 @@ class OneHotCNN(TorchLearner):
         self,
         *,
         preset: str = "small",
+        members: int = 1,
         shared_branches: bool = False,
-        dropout: float = 0.25,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 1e-2,
-        batch_size: int = 32,
-        epochs: int = 40,
-        patience: int = 8,
+        dropout: float = 0.4,
+        motifs: int | None = None,
+        width: int | None = None,
+        shift: int | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        patience: int | None = None,
     ) -> None:
-        if preset not in PRESETS:
-            raise unknown_name("preset of onehot_cnn", preset, PRESETS)
+        if members < 1:
+            raise InputError(f"onehot_cnn: members {members}; at least 1")
         super().__init__(
             preset=preset,
+            members=members,
             shared_branches=shared_branches,
             dropout=dropout,
+            motifs=motifs,
+            width=width,
+            shift=shift,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             batch_size=batch_size,
@@ -80,21 +132,38 @@ class OneHotCNN(TorchLearner):
             patience=patience,
         )
 
+    def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
+        """Train, several networks one after the other."""
+        members = self.parameters["members"]
+        if members == 1:
+            super().fit(train, valid, seed=seed, budget=budget)
+            return
+        if budget.seconds is not None:
+            budget = replace(budget, seconds=budget.seconds / members)
+        networks: list[nn.Module] = []
+        for number in range(members):
+            one = type(self)(**(self.parameters | {"members": 1}))
+            one.fit(train, valid, seed=seed + 1000 * number, budget=budget)
+            networks.append(one._fitted())
+            if not number:
+                self._layout, self._scale, self._budget = one._layout, one._scale, one._budget
+                self.learning_curve, self.best_step = one.learning_curve, one.best_step
+        self._network = self._several(members, len(self._scale.mean))
+        for member, network in zip(self._network.members, networks, strict=True):
+            member.load_state_dict(network.state_dict())
+
     def build(self, layout: Mapping[str, Any], targets: int) -> nn.Module:
         """A new network."""
-        from learners.neural.onehot_network import OneHotNetwork
+        from learners.neural.onehot_network import MotifNetwork, MotifSize, WashburnNetwork
+        from learners.neural.onehot_windows import whole_regions
 
-        return OneHotNetwork(
-            {name: tuple(feature["shape"]) for name, feature in layout.items()},
-            targets,
-            preset=self.parameters["preset"],
-            shared=self.parameters["shared_branches"],
-            dropout=self.parameters["dropout"],
-        )
-
-    def plan(self) -> TrainingPlan:
-        """How to train it."""
-        from learners.neural.training import TrainingPlan
-
-        named = ("learning_rate", "weight_decay", "batch_size", "epochs", "patience")
-        return TrainingPlan(**{name: self.parameters[name] for name in named})
+        pieces, shared = whole_regions(layout), self.parameters["shared_branches"]
+        own = self.settings
+        if self.parameters["preset"] == "paper":
+            return WashburnNetwork(pieces, targets, dropout=own["dropout"], shared=shared)
+        named = (
+            "motifs", "width", "pool", "channels", "blocks", "block_width", "dense", "dropout",
+            "block_dropout", "shift",
+        )  # fmt: skip
+        size = MotifSize(**{name: own[name] for name in named})
+        return MotifNetwork(pieces, targets, size=size, shared=shared)

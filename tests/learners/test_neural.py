@@ -15,7 +15,6 @@ torch = pytest.importorskip("torch")
 from learners.neural import rows, training  # noqa: E402
 from learners.neural.average import BestEpochs  # noqa: E402
 from learners.neural.onehot_cnn import OneHotCNN  # noqa: E402
-from learners.neural.onehot_network import OneHotNetwork  # noqa: E402
 from learners.neural.training import (  # noqa: E402
     TrainingPlan,
     predict_network,
@@ -153,34 +152,6 @@ def test_a_last_batch_of_one_row_is_no_trouble() -> None:
     learner = OneHotCNN(batch_size=len(data.train) - 1, epochs=2)
     learner.fit(data.train, data.valid, seed=0, budget=ONE)
     assert np.isfinite(learner.predict(data.test.without_targets())).all()
-
-
-def test_codes_are_fractional_one_hot_within_the_network() -> None:
-    with reproducible(0, ONE):
-        network = OneHotNetwork({"c": (1, 40)}, 1, preset="full", shared=False, dropout=0.0).eval()
-    first = network.towers[0][0]
-    seen = []
-    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    codes = torch.arange(15, dtype=torch.uint8).repeat(3)[:40].reshape(1, 1, 40)
-    network({"c": codes})
-    sums = dict(zip("ACGTNRYSWKMBDHV", seen[0][0].T[:15].tolist(), strict=True))
-    assert sums["A"] == [1, 0, 0, 0]
-    assert sums["R"] == [0.5, 0, 0.5, 0]
-    assert sums["N"] == [0.25] * 4
-    assert sums["B"] == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
-
-
-@pytest.mark.parametrize("preset", ["small", "full"])
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("length", [3, 170, 600])
-def test_every_length_and_number_of_regions_fits(preset: str, shared: bool, length: int) -> None:
-    shapes = {"a": (2, length), "b": (1, length + 7)}
-    network = OneHotNetwork(shapes, 2, preset=preset, shared=shared, dropout=0.1).eval()
-    assert len(network.towers) == (1 if shared else 3)
-    values = {name: torch.zeros((4, *shape), dtype=torch.uint8) for name, shape in shapes.items()}
-    scores = network(values)
-    assert scores.shape == (4, 2)
-    assert torch.isfinite(scores).all()
 
 
 def test_padding_with_n_beside_a_short_region() -> None:

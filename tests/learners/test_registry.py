@@ -21,7 +21,8 @@ from learners.registry import Unavailable, get_learner, list_learners, make_lear
 ROOT = Path(__file__).resolve().parents[2]
 BUILT_IN = {
     "species_mean", "family_mean", "shuffled_labels", "ridge", "knn",
-    "hist_gradient_boosting", "xgboost", "lightgbm", "onehot_cnn",
+    "hist_gradient_boosting", "xgboost", "lightgbm", "onehot_cnn", "deepcre", "phytoexpr_cnn",
+    "phytoexpr_transformer",
 }  # fmt: skip
 
 
