@@ -88,7 +88,9 @@ def _plan(
     if asked.members is not None and MEMBERS not in info.defaults:
         raise InputError(f"--learner {asked.name}(…): {asked.name} is not made of other learners")
     if MEMBERS in info.defaults:
-        told = asked.members or str(make_learner(asked.name, params).of)  # type: ignore[attr-defined]
+        told = asked.members
+        if told is None:
+            told = str(make_learner(asked.name, params).of)  # type: ignore[attr-defined]
         named = asked.features or options.features
         members = [_placed(store, species, one, named) for one in parse_members(told)]
         params[MEMBERS] = members_text(members)

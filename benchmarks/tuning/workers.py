@@ -86,7 +86,7 @@ class FoldTuner:
                     for asked in trials
                 }
                 self._live |= set(tasks)
-                for task in as_completed(list(tasks)):
+                for task in as_completed(list(tasks), loop=self._client.loop):
                     yield self._outcome(task, tasks[task])
 
             return evaluate
