@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,31 @@ def fakes(monkeypatch, tmp_path):
     bench_fakes.Linear.seen.clear()
     bench_fakes.FailsInFold3.fits = 0
     return bench_fakes
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A small simulated data set with its store, and runs on it: ridge, two that know the grammar, constants."""
+    import sys
+
+    import featurestore
+    from benchmarks.plans import RunOptions
+    from benchmarks.progress import Progress
+    from benchmarks.runner import run
+    from featurestore.build.engine import build
+    from featurestore.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("trained")
+    write_sample(folder / "data", genes=60, lines=3)
+    build(folder / "data" / "dataset.toml", folder / "store.zarr")
+    learners = [
+        "ridge@kmer",
+        *(f"bench_grammar:{n}" for n in ("Oracle", "SawTheGrammar", "MeanOfFold")),
+    ]
+    sys.path.insert(0, str(FAKES))
+    store = featurestore.open(folder / "store.zarr")
+    options = RunOptions(learners, features="onehot", out=folder / "runs", bootstrap=0)
+    outcomes = run(store, options, Progress(0, StringIO()))
+    assert [one.state for one in outcomes] == ["ok"] * len(learners), outcomes
+    yield folder, {one.label.partition("@")[0]: one.path for one in outcomes}
+    sys.path.remove(str(FAKES))
