@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from learners.base import Budget, Kind, Learner, LearnerInfo
 from learners.batch import FeatureBatch
 from learners.registry import get_learner
+from learners.search import search_space_of
 from learners.simulated import (
     Simulation,
     change_features,
@@ -135,7 +136,9 @@ def _info(cls: type[Learner]) -> str:
     }
     if taken != dict(info.defaults):
         raise _Broken(f"the constructor takes {taken}, info.defaults says {dict(info.defaults)}")
-    return f"{info.name}, takes {', '.join(sorted(info.inputs))}"
+    space = search_space_of(cls)
+    tuned = f"; {len(space)} parameters to tune" if space else ""
+    return f"{info.name}, takes {', '.join(sorted(info.inputs))}{tuned}"
 
 
 def _same_seed(case: _Case) -> str:

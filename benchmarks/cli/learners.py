@@ -13,7 +13,8 @@ from featurestore.cli.common import echo_json, json_option
 @json_option
 def learners(as_json: bool) -> None:
     """List every registered learner: what it takes, what it is; why one cannot run here."""
-    from learners.registry import Unavailable, list_learners
+    from learners.registry import Unavailable, get_learner, list_learners
+    from learners.search import search_space_of
 
     rows = []
     for name, found in list_learners().items():
@@ -22,6 +23,9 @@ def learners(as_json: bool) -> None:
             _facts(name, found.info if isinstance(found, Unavailable) else found, unavailable)
         )
     if as_json:
+        for row in rows:
+            space = search_space_of(get_learner(row["name"])) if row["available"] else {}
+            row["search_space"] = {name: one.told() for name, one in space.items()}
         echo_json(rows)
         return
     width = max((len(row["name"]) for row in rows), default=0)

@@ -88,11 +88,12 @@ class Journal:
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(
             outcome.state, TrialState.FAIL
         )
+        known = {name: self._space[name] for name in outcome.params}
         told = {_NUMBER: outcome.number, _SECONDS: round(outcome.seconds, 6)}
         self._study.add_trial(
             create_trial(
                 state=state, value=outcome.value, params=dict(outcome.params),
-                distributions=self._space, intermediate_values=dict(outcome.steps),
+                distributions=known, intermediate_values=dict(outcome.steps),
                 user_attrs=told | ({_ERROR: outcome.error} if outcome.error else {}),
             )
         )  # fmt: skip

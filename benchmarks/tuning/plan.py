@@ -31,8 +31,7 @@ class Tuning:
     space : SearchSpace
         What is searched: the learner's space without what was set by hand.
     start : mapping
-        The parameters that the learner would have untuned, the first trial where they lie in
-        the space.
+        The parameters that the learner has untuned: the first trial.
     """
 
     trials: int

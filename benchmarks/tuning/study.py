@@ -89,17 +89,14 @@ def search(
     """
     optuna = load_optuna()
     study = optuna.create_study(direction="minimize")
-    space = distributions(tuning.space)
     if tuning.starts_known:
         study.enqueue_trial(dict(tuning.start))
     for first in range(0, tuning.trials, GENERATION):
-        trials = []
-        for number in range(first, min(first + GENERATION, tuning.trials)):
-            study.sampler = optuna.samplers.TPESampler(
-                seed=_seed(*seed, number), constant_liar=True, n_startup_trials=STARTUP
-            )
-            trials.append(study.ask(space))
-        asked = [Asked(one.number, dict(one.params)) for one in trials]
+        trials = [
+            _draw(study, tuning, number, seed)
+            for number in range(first, min(first + GENERATION, tuning.trials))
+        ]
+        asked = [one for _, one in trials]
         for one in asked:
             _check_known(journal, one)
         missing = [one for one in asked if one.number not in journal.known]
@@ -107,9 +104,23 @@ def search(
             for outcome in evaluate(missing, _rule(journal, first)):
                 journal.record(outcome)
                 say(_said(outcome, tuning.trials))
-        for one in trials:
-            _tell(study, one, journal.known[one.number])
+        for trial, one in trials:
+            if trial is not None:
+                _tell(study, trial, journal.known[one.number])
     return _winner(tuning, [journal.known[i] for i in range(tuning.trials)])
+
+
+def _draw(
+    study: Any, tuning: Tuning, number: int, seed: tuple[object, ...]
+) -> tuple[Any | None, Asked]:
+    """The next trial; the first is the learner untuned, which may lie outside the space."""
+    if number == 0 and not tuning.starts_known:
+        return None, Asked(0, {})
+    study.sampler = load_optuna().samplers.TPESampler(
+        seed=_seed(*seed, number), constant_liar=True, n_startup_trials=STARTUP
+    )
+    trial = study.ask(distributions(tuning.space))
+    return trial, Asked(number, dict(trial.params))
 
 
 def _seed(*key: object) -> int:
@@ -157,7 +168,7 @@ def _winner(tuning: Tuning, outcomes: Sequence[Outcome]) -> Tuned:
         "winner": best.number,
         "params": dict(best.params),
         "valid_rmse": best.value,
-        "untuned_valid_rmse": outcomes[0].value if tuning.starts_known else None,
+        "untuned_valid_rmse": outcomes[0].value,
         "seconds": round(sum(one.seconds for one in outcomes), 6),
         "errors": list(dict.fromkeys(one.error for one in outcomes if one.error))[:5],
     }

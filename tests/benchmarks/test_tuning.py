@@ -276,6 +276,26 @@ def test_draws_do_not_depend_on_the_order_in_which_trials_come_back(tmp_path):
     assert dict(first.outcomes[0].params) == TUNING.start
 
 
+def test_the_first_trial_is_the_learner_untuned_even_outside_its_space(tmp_path):
+    outside = dataclasses.replace(TUNING, start={"a": None, "n": 2, "c": "x"})
+
+    def evaluate(trials, rule):
+        for asked in trials:
+            value = 0.0 if not asked.params else 1.0 + quadratic(asked)
+            yield Outcome(asked.number, asked.params, "complete", value)
+
+    found = search(outside, Journal(tmp_path / "j", "s", outside), evaluate, seed=(0,))
+    assert dict(found.params) == {}
+    assert found.facts["winner"] == 0
+    assert [one.number for one in found.outcomes] == list(range(12))
+    fitted = []
+    again = search(
+        outside, Journal(tmp_path / "j", "s", outside), lambda *a: fitted.append(a), seed=(0,)
+    )
+    assert again.facts == found.facts
+    assert not fitted
+
+
 def test_the_sampler_comes_near_a_planted_optimum(tmp_path):
     many = dataclasses.replace(TUNING, trials=60)
     found = search(many, Journal(tmp_path / "j", "s", many), evaluate_all, seed=(3,))
