@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learners.neural.inputs import Bases, Layout, Standardise
+from learners.neural.inputs import Bases, Channels, Layout, Standardise, channels_of
 
 SEGMENTS: Final = 20
 """Parts of a region that the encoder of codes tells apart."""
@@ -51,7 +51,7 @@ class GatedNetwork(nn.Module):
     Parameters
     ----------
     layout : mapping
-        Features of kinds ``bins`` (region, bin, channel), ``codes`` (region, position) and
+        Features of kinds ``bins`` (region, bin[, channel]), ``codes`` (region, position) and
         ``tabular`` (any shape).
     targets : int
     sizes : GatedSizes
@@ -108,7 +108,8 @@ def _encoder(kind: str, shape: tuple[int, ...], sizes: GatedSizes) -> nn.Sequent
         layers = [Bases(), _Tower(shape[0])]
         wide = shape[0] * SEGMENTS * _Tower.filters
     elif kind == "bins":
-        layers = [Standardise(shape), nn.Linear(shape[2], sizes.channels), nn.GELU(), nn.Flatten()]
+        narrow = nn.Linear(channels_of(shape), sizes.channels)
+        layers = [Standardise(shape), Channels(), narrow, nn.GELU(), nn.Flatten()]
         wide = shape[0] * shape[1] * sizes.channels
     else:
         layers = [Standardise(shape), nn.Flatten()]

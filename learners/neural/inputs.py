@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,24 @@ class Standardise(nn.Module):
         inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
         self.mean.copy_(torch.from_numpy(mean))
         self.inverse.copy_(torch.from_numpy(inverse))
+
+
+def with_channels(values: Tensor) -> Tensor:
+    """Bins with one number each (n, region, bin) as bins with a channel; others as they are."""
+    return values[..., None] if values.ndim == 3 else values
+
+
+class Channels(nn.Module):
+    """:func:`with_channels` as a layer."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Shape (n, region, bin, channel)."""
+        return with_channels(values)
+
+
+def channels_of(shape: Sequence[int]) -> int:
+    """Channels of bins of shape (region, bin[, channel])."""
+    return shape[2] if len(shape) > 2 else 1
 
 
 class Bases(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learners.neural.inputs import Bases, Layout, Standardise
+from learners.neural.inputs import Bases, Layout, Standardise, channels_of, with_channels
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class S2ENetwork(nn.Module):
     Parameters
     ----------
     layout : mapping
-        Features of kinds ``bins`` (region, bin, channel) and ``codes`` (region, position).
+        Features of kinds ``bins`` (region, bin[, channel]) and ``codes`` (region, position).
     targets : int
     sizes : HeadSizes
     """
@@ -95,7 +95,7 @@ class S2ENetwork(nn.Module):
         self.bases = Bases()
         branches: list[nn.Module] = []
         for (regions, bins), names in self.groups.items():
-            channels = sum(layout[name]["shape"][2] for name in names)
+            channels = sum(channels_of(layout[name]["shape"]) for name in names)
             branches += [_over_bins(channels, bins, sizes) for _ in range(regions)]
         for name, regions in self.codes.items():
             branches += [_over_bases(layout[name]["shape"][1], sizes) for _ in range(regions)]
@@ -116,7 +116,9 @@ class S2ENetwork(nn.Module):
         layers = self.standardised()
         inputs: list[Tensor] = []  # (n, channel, bin or position), one for each branch
         for (regions, _), names in self.groups.items():
-            stacked = torch.cat([layers[name](values[name]) for name in names], dim=3)
+            stacked = torch.cat(
+                [with_channels(layers[name](values[name])) for name in names], dim=3
+            )
             inputs += [stacked[:, region].transpose(1, 2) for region in range(regions)]
         for name, regions in self.codes.items():
             bases = self.bases(values[name])
