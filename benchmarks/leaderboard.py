@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from benchmarks.marks import SYMBOL, keeps_families, seen_species
 from benchmarks.methods import Group, Method, group_runs, reason_of
 from benchmarks.metrics import HIGHER_IS_BETTER, evaluate
 from benchmarks.results import RunResult
@@ -29,7 +30,7 @@ LEADERBOARD_COLUMNS: Final = (
     *(f"{metric}{scope}{part}" for metric in SHOWN for scope in SCOPES.values()
       for part in ("", "_low", "_high")),
     "r2_fold_sd", "n_genes", "n_families", "n_species", "n_repeats", "n_folds",
-    "fit_s", "predict_s", "peak_memory_bytes", "contaminated", "leakage", "simulated",
+    "fit_s", "predict_s", "peak_memory_bytes", "contaminated", "leakage", "test_families", "simulated",
 )  # fmt: skip
 
 
@@ -54,7 +55,9 @@ def leaderboard(
         Columns :data:`LEADERBOARD_COLUMNS`. Scores are means over repeats; ``r2_low`` and
         ``r2_high`` bound the 95 % interval over gene families; ``r2_fold_sd`` is the standard
         deviation over all folds; ``fit_s`` is the mean over runs, ``peak_memory_bytes`` the
-        largest; ``contaminated`` names the species that a genomic model was pre-trained on.
+        largest; ``contaminated`` names the species that a genomic model was pre-trained on;
+        ``test_families`` is ``kept`` where relatives of the genes under test were learned from, as
+        declared.
 
     Raises
     ------
@@ -106,6 +109,7 @@ def method_row(
         "control": method.control, "status": method.status, "note": method.remarks,
         "leakage": leakage_of(method), "simulated": any(simulated(run) for run in method.runs),
         "contaminated": ", ".join(contaminated_species(method)),
+        "test_families": "kept" if _keeps_families(method) else "",
     }  # fmt: skip
     if not method.done:
         return row | {"status": f"failed: {reason_of(method.failed[0])}"}
@@ -149,13 +153,14 @@ def scores_of(metrics: pd.DataFrame) -> dict[str, float]:
 
 def contaminated_species(method: Method) -> list[str]:
     """Species of the data that a model behind the features was pre-trained on."""
-    found = {
-        str(species)
-        for run in method.runs
-        for listed in (run.run.get("contamination") or {}).values()
-        for species in listed
-    }
-    return sorted(found)
+    found: set[str] = set()
+    return sorted(found.union(*(seen_species(run.run.get("contamination")) for run in method.runs)))
+
+
+def _keeps_families(method: Method) -> bool:
+    return any(
+        keeps_families((run.identity.get("split") or {}).get("recipe")) for run in method.runs
+    )
 
 
 def leakage_of(method: Method) -> str:
@@ -193,14 +198,16 @@ def _text_table(rows: pd.DataFrame) -> str:
         marks = [row["status"]] if row["status"] != "ok" else []
         marks += ["control"] if row["control"] else []
         marks += ["leakage allowed"] if row["leakage"] else []
+        marks += ["test families kept in training"] if row["test_families"] else []
         marks += [f"pre-trained on {row['contaminated']}"] if row["contaminated"] else []
         marks += [row["note"]] if row["note"] and row["status"] == "ok" else []
         ranked = row["status"] == "ok" and not row["control"]
         rank += ranked
         low, high = row["r2_low"], row["r2_high"]
         interval = f"{number(low)} … {number(high)}" if math.isfinite(low) else "–"
+        seen = SYMBOL if row["contaminated"] else ""
         body.append([
-            str(rank) if ranked else "", row["method"], number(row["r2"]), interval,
+            str(rank) if ranked else "", row["method"], number(row["r2"]) + seen, interval,
             number(row["r2_fold_sd"]), number(row["r2_within"]), number(row["pearson"]),
             number(row["spearman"]), number(row["rmse"]), _whole(row["n_genes"]),
             _whole(row["n_families"]), _whole(row["n_repeats"]), seconds(row["fit_s"]),
@@ -213,13 +220,15 @@ def _footnotes(rows: pd.DataFrame, sort_by: str) -> str:
     missing = rows.loc[rows["status"] == "missing", "method"].tolist()
     way = "highest" if HIGHER_IS_BETTER[sort_by] else "lowest"
     text = f"Sorted by pooled {sort_by}, {way} first. Intervals: bootstrap over gene families."
+    if (rows["contaminated"] != "").any():
+        text += f"\n{SYMBOL} pooled over species of which a model behind the features has seen some: --by-species"
     return text + (f"\nmissing (never run): {', '.join(missing)}" if missing else "")
 
 
 def _common(group: Group) -> dict[str, Any]:
     return dict.fromkeys(LEADERBOARD_COLUMNS, math.nan) | {
         "task": group.task, "target": group.target, "unit": group.unit, "split": group.split,
-        "labels": group.labels, "note": "", "contaminated": "", "leakage": "",
+        "labels": group.labels, "note": "", "contaminated": "", "leakage": "", "test_families": "",
     }  # fmt: skip
 
 

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurestore.errors import InputError, did_you_mean
+from featurestore.errors import InputError, did_you_mean, unknown_name
 
 NO_FOLD: Final = -1
 """Fold of a gene that the split does not use."""
 
 KNOWN: Final = (
     "families-5fold", "families-<K>fold", "leave-one-species-out", "leave-one-chromosome-out",
-    "empres", "random-<K>fold", "file:PATH",
+    "empres", "random-<K>fold", "species:TRAIN,…->TEST,…", "file:PATH",
 )  # fmt: skip
 
 SMALL_CONTIG: Final = 0.01
@@ -43,12 +43,15 @@ class Folds:
     notes : list of str
     recipe : mapping
         What the recipe adds to the artefact's recipe.
+    role : array of str, shape (gene,), or None
+        ``train`` or ``test`` where the recipe spells the sides of its one fold out.
     """
 
     fold: NDArray[np.int64]
     names: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=dict)
+    role: NDArray[np.object_] | None = None
 
 
 def shuffled(names: Iterable[str], *key: object) -> list[str]:
@@ -147,6 +150,71 @@ def empres(genes: pd.DataFrame, seed: int, count: int, name: str) -> Folds:
     return Folds(given.map(number).to_numpy(np.int64), names, notes, recipe)
 
 
+def transfer(genes: pd.DataFrame, seed: int, count: int, name: str) -> Folds:
+    """One fold: trained on the genes of some species, tested on those of others.
+
+    ``species:A,B->C,D``; ``*`` stands for all species that the other side does not name. Genes of
+    species that neither side names are not used. Training genes whose family is under test are
+    kept out, unless declared otherwise; validation is made of families of the training species.
+
+    Raises
+    ------
+    InputError
+        If a species stands on both sides.
+    UnknownNameError
+        For a species that is not there.
+    """
+    train, test = sides_of(name)
+    known = sorted(set(genes["species"]))
+    for one in (*train, *test):
+        if one != EVERY and one not in known:
+            raise unknown_name("species", one, known)
+    chosen = {
+        "train": [x for x in known if x in train or (EVERY in train and x not in test)],
+        "test": [x for x in known if x in test or (EVERY in test and x not in train)],
+    }
+    if both := sorted(set(chosen["train"]) & set(chosen["test"])):
+        raise InputError(f"{name}: {', '.join(both)} cannot be trained on and tested on")
+    if not (chosen["train"] and chosen["test"]):
+        raise InputError(
+            f"{name}: no species is left to {'test on' if chosen['train'] else 'train on'}"
+        )
+    role = np.full(len(genes), "", object)
+    for side, names in chosen.items():
+        role[genes["species"].isin(names).to_numpy()] = side
+    notes = []
+    if unused := [x for x in known if x not in (*chosen["train"], *chosen["test"])]:
+        notes.append(f"{name}: {', '.join(unused)} stand on neither side and are not used")
+    return Folds(
+        np.where(role == "", NO_FOLD, 0).astype(np.int64),
+        {0: f"{' + '.join(chosen['train'])} -> {' + '.join(chosen['test'])}"},
+        notes,
+        {
+            "folds": 1, "exclude_test_families": True,
+            "train_species": chosen["train"], "test_species": chosen["test"],
+        },
+        role,
+    )  # fmt: skip
+
+
+def sides_of(name: str) -> tuple[list[str], list[str]]:
+    """Species to train on and to test on, as ``species:A,B->C`` names them.
+
+    Raises
+    ------
+    InputError
+        If it is not of that form.
+    """
+    train, arrow, test = name.removeprefix(TRANSFER).partition("->")
+    sides = [[one.strip() for one in side.split(",")] for side in (train, test)]
+    if not arrow or not all(all(side) for side in sides) or sides == [[EVERY], [EVERY]]:
+        raise InputError(
+            f"split {name!r}: write 'species:TRAIN,…->TEST,…' in quotes (the shell takes a bare > for "
+            "itself), e.g. 'species:arabidopsis_thaliana->zea_mays' or 'species:*->zea_mays'"
+        )
+    return sides[0], sides[1]
+
+
 def _by_level(levels: pd.Series[str], name: str, what: str) -> Folds:
     known = sorted(set(levels), key=_natural)
     if len(known) < 2:
@@ -168,6 +236,9 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
     ]
 
 
+TRANSFER: Final = "species:"
+EVERY: Final = "*"
+
 Recipe = Callable[[pd.DataFrame, int, int, str], Folds]
 
 _PLAIN: Final[dict[str, Recipe]] = {
@@ -188,6 +259,9 @@ def parse(name: str) -> tuple[Recipe, int]:
     """
     if name in _PLAIN:
         return _PLAIN[name], 0
+    if name.startswith(TRANSFER):
+        sides_of(name)
+        return transfer, 0
     match = re.fullmatch(r"(families|random)-([0-9]{1,6})fold", name)
     if match is None:
         raise InputError(

@@ -18,7 +18,7 @@ LARGEST_RATIO: Final = 1000
 
 _TEXT: Final = (
     "gene", "species", "family", "metric", "scope", "state", "params", "error",
-    "line", "haplotype", "feature", "region",
+    "line", "haplotype", "feature", "region", "pretrained_species",
 )  # fmt: skip
 _NUMBERS: Final = (
     "y_true", "y_pred", "repeat", "fold", "value", "ci_low", "ci_high", "n", "n_families", "step",

@@ -23,6 +23,7 @@ from benchmarks.genes import choose_species, gene_frame
 from benchmarks.identity import device_name, thread_count
 from benchmarks.labels import check_labels
 from benchmarks.leakage import gate
+from benchmarks.marks import KEPT, keeps_families, marked, seen_species
 from benchmarks.plans import RunOptions, RunPlan, identity_of, placed
 from benchmarks.predict.inputs import recorded_inputs
 from benchmarks.progress import Progress
@@ -222,7 +223,14 @@ def _metrics(
     metrics = task.evaluate(
         predictions, unit=plan.data.unit, bootstrap=options.bootstrap, seed=plan.seed
     )
-    return metrics.assign(leakage_allowed=True) if options.allow_leakage else metrics
+    metrics = marked(metrics, predictions, seen_species(plan.contamination))
+    return metrics.assign(**_declared(plan, options))
+
+
+def _declared(plan: RunPlan, options: RunOptions) -> dict[str, bool]:
+    """Columns that every row of a result carries: what was declared of its split."""
+    told = {"leakage_allowed": True} if options.allow_leakage else {}
+    return told | ({KEPT: True} if keeps_families(plan.split.recipe) else {})
 
 
 def _said(fold: dict[str, Any]) -> str:
@@ -254,8 +262,7 @@ def _tables(
         metrics = _metrics(task, plan, predictions, options)
     except InputError as error:
         return None, describe(error)
-    if options.allow_leakage:
-        predictions = predictions.assign(leakage_allowed=True)
+    predictions = predictions.assign(**_declared(plan, options))
     tables = {
         "predictions": predictions, "metrics": metrics, "learning": folder.learning(keys),
     }  # fmt: skip

@@ -129,7 +129,7 @@ def make_split(
         From :func:`benchmarks.genes.gene_frame`; the order of its rows does not matter.
     name : str
         ``families-<K>fold``, ``leave-one-species-out``, ``leave-one-chromosome-out``,
-        ``empres``, ``random-<K>fold``.
+        ``empres``, ``random-<K>fold``, ``species:TRAIN,…->TEST,…``.
     seeds : sequence of int
         One repeat each, numbered like the seed.
     keep_test_families : bool
@@ -156,6 +156,8 @@ def make_split(
         if made.names:
             recipe["fold_names"] = {str(k): v for k, v in made.names.items()}
         part = ordered[["gene", "species", "family"]].assign(repeat=int(seed), fold=made.fold)
+        if made.role is not None:
+            part["role"] = made.role
         parts.append(part[part["fold"] != NO_FOLD])
     if recipe.get("exclude_test_families") and keep_test_families:
         recipe["exclude_test_families"] = False
@@ -254,9 +256,13 @@ class AlignedSplit:
         train, valid, test = (side == role for role in ("train", "valid", "test"))
         if not train.any():
             train = self.used & (side == "")
+        excluded = np.zeros_like(train)
+        if self.split.recipe.get("exclude_test_families"):
+            excluded = train & self._in_families(test)
+            train &= ~excluded
         if not valid.any():
             valid = self._validation(train, fold)
-        return self._as_rows(train & ~valid, valid, test, np.zeros_like(train))
+        return self._as_rows(train & ~valid, valid, test, excluded)
 
     @staticmethod
     def _as_rows(*masks: NDArray[np.bool_]) -> Sides:

@@ -36,9 +36,18 @@ def compare(runs: Path, metric: str, baseline: str | None, bootstrap: int, as_js
 @runs_argument
 @click.option("--sort-by", default="r2", show_default=True, help="r2, pearson, spearman or rmse.")
 @click.option("--bootstrap", type=click.IntRange(min=0), default=1000, show_default=True)
+@click.option(
+    "--by-species",
+    is_flag=True,
+    help="A row for each species under test and method, marked where a model was pre-trained on the "
+    "species.",
+)
 @json_option
-def leaderboard(runs: Path, sort_by: str, bootstrap: int, as_json: bool) -> None:
+def leaderboard(runs: Path, sort_by: str, bootstrap: int, by_species: bool, as_json: bool) -> None:
     """One row per method, with intervals, cost and warnings; failed runs are rows too."""
+    if by_species:
+        _by_species(runs, bootstrap, as_json)
+        return
     from benchmarks.leaderboard import leaderboard as rank
     from benchmarks.leaderboard import render_text
     from benchmarks.results import read_runs
@@ -48,6 +57,17 @@ def leaderboard(runs: Path, sort_by: str, bootstrap: int, as_json: bool) -> None
         echo_json(json.loads(board.to_json(orient="records")))
     else:
         click.echo(for_terminal(render_text(board, sort_by=sort_by)))
+
+
+def _by_species(runs: Path, bootstrap: int, as_json: bool) -> None:
+    from benchmarks.results import read_runs
+    from benchmarks.transfer import render_text, transfer_table
+
+    table = transfer_table(read_runs(runs), bootstrap=bootstrap)
+    if as_json:
+        echo_json(json.loads(table.to_json(orient="records")))
+    else:
+        click.echo(for_terminal(render_text(table)))
 
 
 @click.command(short_help="Write one HTML file that works offline.")

@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.compare import compare, standing
 from benchmarks.leaderboard import method_row, missing_cells, simulated, summary
 from benchmarks.methods import Group, Method, reason_of, seed_of
-from benchmarks.report import importance, mutagenesis, panels, tuning, variants, words
+from benchmarks.report import importance, mutagenesis, panels, transfer, tuning, variants, words
 from benchmarks.report.figures import colours
 from benchmarks.report.svg import CONTROL, css
 from benchmarks.text import number, p_text, seconds, size
@@ -49,6 +49,7 @@ def group_view(group: Group, place: int, bootstrap: int) -> dict[str, Any]:
         "tiles": _tiles(rows), "board": board, "grid": _grid(group, rows),
         "density": panels.densities(done, tables, group.unit, f"g{place}d"),
         "species": panels.species(done, tables, shade, f"g{place}s"),
+        "transfer": transfer.section(group, done, tables),
         "folds": panels.folds(done, shade, f"g{place}f"),
         "learning": panels.learnings(done, shade, f"g{place}l"),
         "tuning": tuning.tunings(done, shade, f"g{place}t"),

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from benchmarks.compare import standing
+from benchmarks.marks import keeps_families
 from benchmarks.methods import Group
 from benchmarks.stats import MIN_FOLDS, MIN_REPEATS
 from benchmarks.text import number
@@ -17,6 +18,7 @@ _HELD_OUT: Final = (
     ("families", "genes of families it never saw"),
     ("empres", "genes of families it never saw"),
     ("leave-one-species", "genes of species it never saw"),
+    ("species:", "genes of species it never saw"),
     ("leave-one-chromosome", "genes of chromosomes it never saw"),
     ("random", "genes drawn at random, their relatives in training"),
 )
@@ -25,7 +27,10 @@ _ABOUT_ZERO: Final = 0.03  # shuffled labels beyond this ask for an explanation
 
 def held_out(group: Group) -> str:
     """What the split keeps from the learner."""
-    if any(run.identity.get("split", {}).get("leakage_allowed") for run in group.runs):
+    splits = [run.identity.get("split") or {} for run in group.runs]
+    if any(keeps_families(split.get("recipe")) for split in splits):
+        return "genes of species or chromosomes it never saw (their families kept in training)"
+    if any(split.get("leakage_allowed") for split in splits):
         return "held-out genes (leakage allowed)"
     for start, words in _HELD_OUT:
         if group.split.startswith(start):
