@@ -16,7 +16,7 @@ Scopes
 ``pooled``            all genes together: mixes in the differences between species means.
 ``species:X``         the genes of one species.
 ``within-species``    mean over species of the per-species value; NaN if one of them is.
-``repeat:R/fold:F``   one test fold; no interval.
+``repeat:R/fold:F``   one test fold; its interval draws from the families of the fold.
 ``sample:S``          where the predictions hold several targets: each sample is one;
 ``tissue:T``          so for targets that are tissues, named ``tissue:T`` in the predictions.
 ``mask:M``            where the predictions hold several masks.
@@ -221,7 +221,7 @@ def evaluate(
             continue
         average = "within-species" if column == "species" else None
         rows += _scoped(table, np.asarray(codes, np.intp), labels, unit, bootstrap, seed, average)
-    rows += _folds(table, unit)
+    rows += _folds(table, unit, bootstrap, seed)
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
 
 
@@ -313,11 +313,17 @@ def _rows(
     return out
 
 
-def _folds(table: _Table, unit: str) -> list[tuple[Any, ...]]:
-    none = np.empty((0, len(METRICS)))
+def _folds(table: _Table, unit: str, bootstrap: int, seed: int) -> list[tuple[Any, ...]]:
+    drawn = np.empty((0, len(METRICS)))
     out: list[tuple[Any, ...]] = []
     for (repeat, fold), part in table.frame.groupby(["repeat", "fold"], sort=True):
         rows = part.index.to_numpy()
         values = score(table.y[rows], table.p[rows])
-        out += _rows(table, f"repeat:{repeat}/fold:{fold}", values, none, unit, rows)
+        if bootstrap:
+            names, family = np.unique(table.family[rows], return_inverse=True)
+            drawn = bootstrap_scores(
+                table.y[rows], table.p[rows], family, np.zeros_like(rows), (len(names), 1),
+                replicates=bootstrap, seed=seed,
+            )[:, 0]  # fmt: skip
+        out += _rows(table, f"repeat:{repeat}/fold:{fold}", values, drawn, unit, rows)
     return out

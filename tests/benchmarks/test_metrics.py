@@ -137,6 +137,37 @@ def test_intervals_equal_resampling_families_by_hand(predictions):
     assert width == pytest.approx(high - low, rel=0.15)  # fixed ranks: about 4 % narrower
 
 
+def test_intervals_within_species_and_of_folds_equal_resampling_by_hand(predictions):
+    """Families that span species are drawn as a whole; a fold draws from its own."""
+    replicates, seed = 40, 5
+    table = evaluate(predictions, unit=UNIT, bootstrap=replicates, seed=seed)
+
+    def drawn_rows(part):
+        families = sorted(part["family"].unique())
+        (weights,) = family_weights(len(families), replicates, seed)
+        of = part["family"].map({name: i for i, name in enumerate(families)}).to_numpy()
+        return [
+            part.iloc[np.repeat(np.arange(len(of)), drawn[of])] for drawn in weights.astype(int)
+        ]
+
+    wanted = {}
+    whole = drawn_rows(predictions)
+    by_species = [
+        [sps.pearsonr(one["y_true"], one["y_pred"]).statistic for _, one in rows.groupby("species")]
+        for rows in whole
+    ]
+    wanted["within-species"] = np.mean(by_species, axis=1)
+    for (repeat, fold), part in predictions.groupby(["repeat", "fold"]):
+        wanted[f"repeat:{repeat}/fold:{fold}"] = [
+            sps.pearsonr(rows["y_true"], rows["y_pred"]).statistic for rows in drawn_rows(part)
+        ]
+    assert len(wanted) == 6
+    for name, values in wanted.items():
+        low, high = np.percentile(values, [2.5, 97.5])
+        assert scope(table, name, "ci_low")["pearson"] == pytest.approx(low, abs=1e-10)
+        assert scope(table, name, "ci_high")["pearson"] == pytest.approx(high, abs=1e-10)
+
+
 def test_family_intervals_are_wider_than_gene_intervals_where_families_agree():
     genes = population(600, per_family=20)
     table = predictions_of(genes, r2=0.3)
