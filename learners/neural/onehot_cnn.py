@@ -19,7 +19,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {
         "motifs": 96, "width": 13, "pool": 4, "channels": 64, "blocks": 2, "block_width": 5,
         "dense": 64, "dropout": 0.4, "block_dropout": 0.2, "shift": 3,
-        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 64, "epochs": 0, "patience": 8,
+        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 8,
         "warmup": 0.15,
     },
     "full": {

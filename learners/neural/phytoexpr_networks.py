@@ -52,11 +52,8 @@ class TransformerSize:
     @property
     def filters(self) -> list[int]:
         """Of each stage: from half of ``dim`` to ``dim`` in equal ratios, rounded to ``step``."""
-        start, last = self.dim // 2, max(self.stages - 1, 1)
-        return [
-            round(start * 2 ** (stage / last) / self.step) * self.step
-            for stage in range(self.stages)
-        ]
+        shares = [1.0] if self.stages == 1 else [i / (self.stages - 1) for i in range(self.stages)]
+        return [round(self.dim / 2 * 2**share / self.step) * self.step for share in shares]
 
 
 class Output(nn.Module):

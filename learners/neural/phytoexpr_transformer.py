@@ -22,12 +22,12 @@ OUTPUTS: Final = ("linear", "softplus", "relu")
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {
-        "dim": 64, "layers": 2, "heads": 4, "key_dim": 16, "step": 16, "output": "linear",
-        "dropout": 0.2, "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 32,
+        "stages": 0, "dim": 64, "layers": 2, "heads": 4, "key_dim": 16, "step": 16, "output": "linear",
+        "dropout": 0.2, "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32,
         "epochs": 0, "patience": 8,
     },
     "paper": {
-        "dim": 512, "layers": 6, "heads": 10, "key_dim": 32, "step": 128, "output": "softplus",
+        "stages": 5, "dim": 512, "layers": 6, "heads": 10, "key_dim": 32, "step": 128, "output": "softplus",
         "dropout": 0.2, "learning_rate": 1e-4, "weight_decay": 0.0, "batch_size": 64,
         "epochs": 100, "patience": 2,
         "optimiser": "adam", "schedule": "constant", "warmup": 0.0, "clip_norm": 1e9,
@@ -56,6 +56,14 @@ def check_output(learner: str, output: str, train: FeatureBatch) -> None:
         )
 
 
+def _stages(length: int) -> int:
+    """As many as leave eight tokens, from one to the published five."""
+    from learners.neural.onehot_layers import pooled_length
+
+    left = [pooled_length(length, *[4] * (1 + stages)) for stages in range(1, 6)]
+    return max(1, sum(tokens >= 8 for tokens in left))
+
+
 class PhytoExprTransformerLearner(PresetLearner):
     """PhytoExpr's transformer.
 
@@ -67,8 +75,8 @@ class PhytoExprTransformerLearner(PresetLearner):
     ----------
     preset : {"small", "paper"}
         ``paper``: as published, with Adam at 1e-4, batches of 64, the end after 2 epochs without
-        a better validation error. ``small``: 64 channels and two layers; takes what the store has
-        of the two windows.
+        a better validation error. ``small``: 64 channels, two layers, as many stages as leave
+        eight tokens; takes what the store has of the two windows.
     output : {"linear", "softplus", "relu"}, optional
         ``paper`` keeps predictions above zero by softplus; targets below zero are then refused.
     allow_short : bool
@@ -151,7 +159,8 @@ class PhytoExprTransformerLearner(PresetLearner):
             published=self.parameters["preset"] == "paper", allow_short=self.parameters["allow_short"],
         )  # fmt: skip
         named = ("dim", "layers", "heads", "key_dim", "step", "dropout")
-        size = TransformerSize(**{name: self.settings[name] for name in named})
+        stages = self.settings["stages"] or _stages(sum(piece.length for piece in pieces))
+        size = TransformerSize(stages=stages, **{name: self.settings[name] for name in named})
         return PhytoExprTransformer(
             pieces,
             size,
