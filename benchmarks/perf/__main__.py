@@ -24,6 +24,7 @@ SECTIONS: Final = {
     "build_overhead": "benchmarks.perf.build_overhead",
     "loader": "benchmarks.perf.loader",
     "export": "benchmarks.perf.export",
+    "trees": "benchmarks.perf.trees",
 }
 """Each module has ``measure(data, repeats)``, which gives figures by name; some also take ``size``."""
 
