@@ -247,6 +247,7 @@ class _Download:
             if most is not None and self.have + len(piece) > most:
                 self._start_over()
                 raise FetchError(f"{self.file.url}: more came than the {most:,} bytes that it has")
+            self.web.go_on()
             self.stream.write(piece)
             self.on_bytes(len(piece), True)
         if most is not None and self.have < most:

@@ -99,7 +99,12 @@ def fetch(
         return Fetched(listing.source.name, path, path.stat().st_size, state, told)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        outcome = Outcome(list(pool.map(one, wanted)))
+        try:
+            outcome = Outcome(list(pool.map(one, wanted)))
+        except BaseException:  # Ctrl-C: the threads end at their next piece
+            web.stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     outcome.files += [_snapshot(listing, options) for listing in found if listing.repository]
     bad = {file.path for file in outcome.failed}
     for listing in found:

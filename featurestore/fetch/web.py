@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,14 +54,16 @@ class Web:
         Seconds without a connection, or without a byte, after which it is tried again.
     retries : int
         Tries in a row without a single new byte before it is given up.
-    sleep : called with seconds
+    sleep : called with seconds, optional
+        Default: until then, or until :attr:`stopped`.
     """
 
     base_url: str = ""
     allow_http: bool = False
     timeout: float = 30.0
     retries: int = 5
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] | None = None
+    stopped: threading.Event = field(default_factory=threading.Event)
     _managers: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -143,7 +146,18 @@ class Web:
                         "command goes on with it)"
                     ) from error
                 pause = min(2.0 ** (failures - 1), 60.0) * random.uniform(0.75, 1.25)  # noqa: S311
-                self.sleep(min(max(pause, error.wait), _LONGEST_WAIT))
+                (self.sleep or self.stopped.wait)(min(max(pause, error.wait), _LONGEST_WAIT))
+                self.go_on()
+
+    def go_on(self) -> None:
+        """Raise where all is to stop.
+
+        Raises
+        ------
+        FetchError
+        """
+        if self.stopped.is_set():
+            raise FetchError("stopped; what came is kept, and the same command goes on with it")
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -145,6 +145,17 @@ def test_every_row_of_a_result_says_that_relatives_were_kept(fakes, tmp_path):
     assert told.output.count("test families kept in training") == 1
 
 
+def test_one_fold_is_compared_descriptively_and_reported(fakes, tmp_path):
+    store = fakes.make_store(80, species=2, families=40)
+    asked = options(tmp_path, "Linear", "NoFeatures", split="species:alpha->beta")
+    assert {o.state for o in run(store, asked, quiet())} == {"ok"}
+    told = CliRunner().invoke(bench, ["compare", str(tmp_path / "runs"), "--bootstrap", "20"])
+    assert told.exit_code == 0
+    assert "descriptive" in told.output
+    page = check_offline(render_report(read_runs(tmp_path / "runs"), bootstrap=20))
+    assert "genes of species it never saw" in page.text
+
+
 def test_marks_follow_the_species_of_each_scope():
     predictions = pd.DataFrame({"species": ["a", "a", "b", "c"], "repeat": 0, "fold": [0, 0, 1, 1]})
     scopes = ["pooled", "within-species", "species:a", "species:b", "species:c",

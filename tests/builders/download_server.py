@@ -20,7 +20,8 @@ class Served:
     ``cut``: bytes of the body after which each of the first answers is cut off; ``statuses``: what
     the first answers say instead; ``ranges``: whether the server knows Range; ``tag``: its ETag,
     ``auto`` for one made of the content; ``length``: Content-Length if not the true one; ``stall``:
-    seconds of silence in the middle of the first answer; ``location``: where it redirects to.
+    seconds of silence in the middle of the first answer; ``trickle``: seconds between pieces of 8 kB;
+    ``location``: where it redirects to.
     """
 
     content: bytes = b""
@@ -31,6 +32,7 @@ class Served:
     modified: str = ""
     honours_if_range: bool = True
     stall: float = 0.0
+    trickle: float = 0.0
     location: str = ""
     extra: dict[str, str] = field(default_factory=dict)
     before: Callable[[Served], None] | None = None
@@ -105,6 +107,10 @@ def download_server() -> Iterator[Server]:
                 time.sleep(pause)
                 body, stop = body[stop // 2 :], stop - stop // 2
             with contextlib.suppress(OSError):
+                while file.trickle and body:
+                    self.wfile.write(body[:8192])
+                    body, stop = body[8192:], max(stop - 8192, 0)
+                    time.sleep(file.trickle)
                 self.wfile.write(body[:stop])
                 self.wfile.flush()
                 if stop < len(body):

@@ -195,8 +195,10 @@ def import_phytoexpr(
                     raise InputError(f"{source}: two species codes would be called {name}")
                 species[entry.code], origin[name] = name, how
             tables.add(species[entry.code], row_of(entry, regions))
-    if not tables.genes:
-        raise InputError(f"{source}: no row of it can be used; see {folder / 'dropped.tsv'}")
+        if not tables.genes:
+            raise InputError(
+                f"{source}: no row of it can be used. {'; '.join(tables.dropped.told())}".strip()
+            )
     notes = _notes(origin, tables)
     comments = [
         f"PhytoExpr's data.csv (Li et al. 2024, PNAS 121:e2319811121), sha256 {file_digest(source)}",

@@ -161,9 +161,10 @@ def test_a_data_set_that_is_there_is_not_overwritten(tmp_path):
         (lambda t: t.replace("\r\n", ',"more"\r\n', 2), "cells where the header has"),
         (lambda t: t + '"' + "A" * 2_000_000, "quote not closed"),
         (lambda t: t.split("\r\n")[0] + "\r\n", "no row of it"),
+        (lambda t: t.replace('"Ath"', '"../x"'), "--species-name CODE=NAME"),
         (lambda t: "", "no column gene"),
     ],
-    ids=["column", "zip", "width", "quote", "rows", "nothing"],
+    ids=["column", "zip", "width", "quote", "rows", "code", "nothing"],
 )
 def test_other_files_are_refused_and_nothing_is_left(tmp_path, change, why):
     write_data_csv(tmp_path / "data.csv", genes(3))
@@ -171,7 +172,7 @@ def test_other_files_are_refused_and_nothing_is_left(tmp_path, change, why):
     (tmp_path / "data.csv").write_bytes(change(text).encode())
     with pytest.raises(InputError, match=why):
         import_phytoexpr(tmp_path / "data.csv", tmp_path / "a")
-    assert not (tmp_path / "a" / "dataset.toml").exists()
+    assert [p for p in (tmp_path / "a").rglob("*") if p.is_file()] == []
 
 
 def test_several_transcripts_of_a_gene_are_records(tmp_path):

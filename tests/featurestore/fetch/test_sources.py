@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -281,3 +283,30 @@ def test_several_files_at_once_all_arrive(web, server, tmp_path):
     outcome = fetch(web, listings(web, ["empres", "empres"], options), options)
     assert [f.state for f in outcome.files] == ["fetched"] * 8
     assert {p.name: p.read_bytes() for p in (tmp_path / "empres").iterdir()} == files
+
+
+def test_the_help_tells_the_release_of_the_registry():
+    told = CliRunner().invoke(cli, ["fetch", "--help"]).output
+    assert f"[default: {sources()['ensembl-plants'].facts['release']}]" in told
+
+
+def test_an_interrupted_command_ends_and_keeps_what_came(server, tmp_path):
+    """Ctrl-C while one file comes piece by piece and another waits for its turn."""
+    zenodo(server, 18236856, {"a.npy": b"a" * 400_000, "b.npy": b"b"})
+    server.files["/api/records/18236856/files/a.npy/content"].trickle = 0.05
+    command = [
+        sys.executable, "-m", "featurestore", "fetch", "empres", "--allow-http", "--out", "o",
+        "--jobs", "1", "--base-url", server.url,
+    ]  # fmt: skip
+    environment = os.environ | {"NO_PROXY": "127.0.0.1"}
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as running:
+        part = tmp_path / "o" / "empres" / ".a.npy.part"
+        deadline = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 1
+    assert 0 < part.stat().st_size < 400_000
+    assert not list((tmp_path / "o").rglob("*b.npy*"))
