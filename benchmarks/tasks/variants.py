@@ -109,7 +109,7 @@ class VariantsTask:
             "digest": variant_digest(store, found, groups),
             "heterozygous": {one: lines.view.heterozygous for one, lines in found.items()},
             "copies": "mean of amounts",
-            "pairs": "private haplotypes; every pair of line and gene that no other line shares",
+            "pairs": "private haplotypes",
             "baseline": {one: lines.baseline_of for one, lines in found.items()},
             "lines": None if self.lines is None else _digest(self.lines),
         }
