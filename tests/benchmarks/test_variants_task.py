@@ -179,7 +179,7 @@ def test_iupac_and_two_haplotypes_differ_where_calls_are_heterozygous_alone(runs
 def test_metrics_have_their_scopes_and_a_learner_without_features_has_no_slope_within(runs):
     for (mode, learner), result in runs.items():
         metrics = result.metrics
-        assert list(metrics.columns) == list(METRIC_COLUMNS)
+        assert list(metrics.columns)[: len(METRIC_COLUMNS)] == list(METRIC_COLUMNS)
         assert not metrics.duplicated(["metric", "scope"]).any()
         pooled = metrics[metrics["scope"] == "pooled"].set_index("metric")
         assert set(VARIANT_METRICS) <= set(pooled.index)
