@@ -7,9 +7,11 @@ weights, same recipe. What differs is refused by name, never guessed at.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from benchmarks.features import parse
+from featurestore.embedders.base import EmbedderSpec
 from featurestore.errors import InputError
 
 FREE: Final = frozenset({"name", "packages", "batch", "costly"})
@@ -19,6 +21,11 @@ _DESCRIBING: Final = frozenset({"checkpoint", "licence", "pretraining_species"})
 """What may differ besides where a digest tells that the weights are the same."""
 
 _SHOWN: Final = 60
+_DEFAULTS: Final = {
+    one.name: one.default
+    for one in fields(EmbedderSpec)
+    if one.default is not MISSING and one.name not in FREE
+}
 
 
 def recorded_inputs(store: Any, species: Sequence[str], features: str) -> dict[str, Any]:
@@ -83,7 +90,11 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str
         As ``store.embedder_attrs`` or ``EmbedderSpec.identity`` give them.
     """
     free = FREE | _DESCRIBING if wanted.get("digest") else FREE
-    one, other = dict(_flat(wanted, free)), dict(_flat(found, free))
+    # A setting that an older version did not record had what is now its default.
+    one, other = (
+        dict(_flat({**_DEFAULTS, **wanted}, free)),
+        dict(_flat({**_DEFAULTS, **found}, free)),
+    )
     return [
         f"{key} is {_short(other.get(key))}, in the run {_short(one.get(key))}"
         for key in sorted(one.keys() | other.keys())

@@ -217,6 +217,9 @@ def test_other_library_versions_and_names_of_equal_weights_make_no_difference():
         differences(wanted, {**wanted, "packages": {"torch": "3"}, "checkpoint": "b", "batch": 8})
         == []
     )
+    # What an older version did not record yet was the default.
+    assert differences(wanted, {**wanted, "positions": 0, "span_bp": None}) == []
+    assert differences(wanted, {**wanted, "positions": 5}) == ["positions is 5, in the run 0"]
     assert differences(wanted, {**wanted, "digest": "abd"}) == ["digest is 'abd', in the run 'abc'"]
 
 
