@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {
         "filters": (24, 48, 24), "dense": (64, 32), "dropout": 0.25, "learning_rate": 2e-3,
-        "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 8,
+        "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 6,
     },
     "paper": {
         "filters": (64, 128, 64), "dense": (128, 64), "dropout": 0.25, "learning_rate": 1e-4,
         "weight_decay": 0.0, "batch_size": 64, "epochs": 100, "patience": 10,
         "optimiser": "adam", "schedule": "plateau", "plateau_factor": 0.1, "plateau_patience": 5,
-        "warmup": 0.0,
+        "warmup": 0.0, "clip_norm": 1e9,
     },
 }  # fmt: skip
 
@@ -49,11 +49,11 @@ class DeepCRE(PresetLearner):
     dropout : float
     learning_rate, weight_decay, batch_size, epochs, patience : optional
         None is the preset's; ``epochs`` of ``small`` are as many as make about 2,000 steps, 15 to
-        40.
+        30.
     """
 
     presets = PRESETS
-    steps = (2000, 15, 40)
+    steps = (2000, 15, 30)
     search_space: ClassVar[SearchSpace] = {
         "dropout": Range(0.1, 0.5),
         "learning_rate": Range(1e-4, 5e-3, log=True),

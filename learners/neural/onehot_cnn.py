@@ -19,7 +19,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {
         "motifs": 96, "width": 13, "pool": 4, "channels": 64, "blocks": 2, "block_width": 5,
         "dense": 64, "dropout": 0.4, "block_dropout": 0.2, "shift": 3,
-        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 8,
+        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 6,
         "warmup": 0.15,
     },
     "full": {
@@ -62,11 +62,11 @@ class OneHotCNN(PresetLearner):
         moved either way at random. None is the preset's; ``paper`` has none of them.
     learning_rate, weight_decay, batch_size, epochs, patience : optional
         None is the preset's; ``epochs`` of ``small`` and ``full`` are as many as make about 2,500
-        steps, 8 to 40.
+        steps, 8 to 30.
     """
 
     presets = PRESETS
-    steps = (2500, 8, 40)
+    steps = (2500, 8, 30)
     search_space: ClassVar[SearchSpace] = {
         "dropout": Range(0.1, 0.6),
         "motifs": Choice((48, 96, 160)),

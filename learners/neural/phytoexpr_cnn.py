@@ -37,7 +37,7 @@ SMALL_MODELS: Final = ((2, 2, 2000, 8), (3, 2, 3000, 8), (4, 3, 4000, 8))
 
 _TRAINING: Final = {
     "small": {
-        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 6,
+        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 5,
         "dropout": 0.25, "output": "linear", "filters": (16, 32, 32, 32), "dense": (64, 32),
     },
     "paper": {
@@ -67,7 +67,7 @@ class _Member(PresetLearner):
     """One network of the ensemble."""
 
     presets = _TRAINING
-    steps = (1500, 12, 30)
+    steps = (1500, 10, 24)
     info: ClassVar[LearnerInfo] = LearnerInfo(
         name="phytoexpr_cnn.member",
         inputs=frozenset({"codes"}),
@@ -137,8 +137,8 @@ class PhytoExprCNN:
         ``paper`` on a store that lacks part of its windows: fill up with N (¼ each).
     dropout : float
     learning_rate, weight_decay, batch_size, epochs, patience : optional
-        None is the preset's; ``epochs`` of ``small`` are as many as make about 1,500 steps, 12 to
-        30.
+        None is the preset's; ``epochs`` of ``small`` are as many as make about 1,500 steps, 10 to
+        24.
     """
 
     search_space: ClassVar[SearchSpace] = {

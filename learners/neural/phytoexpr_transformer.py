@@ -24,7 +24,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {
         "stages": 0, "dim": 64, "layers": 2, "heads": 4, "key_dim": 16, "step": 16, "output": "linear",
         "dropout": 0.2, "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32,
-        "epochs": 0, "patience": 8,
+        "epochs": 0, "patience": 6,
     },
     "paper": {
         "stages": 5, "dim": 512, "layers": 6, "heads": 10, "key_dim": 32, "step": 128, "output": "softplus",
@@ -84,11 +84,11 @@ class PhytoExprTransformerLearner(PresetLearner):
     dropout : float
     learning_rate, weight_decay, batch_size, epochs, patience : optional
         None is the preset's; ``epochs`` of ``small`` are as many as make about 2,000 steps, 12 to
-        40.
+        30.
     """
 
     presets = PRESETS
-    steps = (2000, 12, 40)
+    steps = (2000, 12, 30)
     search_space: ClassVar[SearchSpace] = {
         "dropout": Range(0.1, 0.5),
         "learning_rate": Range(5e-5, 3e-3, log=True),
