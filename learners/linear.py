@@ -82,9 +82,16 @@ class Ridge:
         scale = max(len(train), train.columns)
         fixed = self._fixed
         grid = np.logspace(-4, 4, self._grid) * scale if fixed is None else np.array([float(fixed)])
+        scales = self._column_scale(train)
         if train.columns <= len(train):
-            return (wide_primal if train.columns > WIDE else _primal)(train, valid, grid)
-        return (wide_dual if len(train) > WIDE else _dual)(train, valid, grid)
+            solver = wide_primal if train.columns > WIDE else _primal
+        else:
+            solver = wide_dual if len(train) > WIDE else _dual
+        return solver(train, valid, grid, scales)
+
+    def _column_scale(self, batch: FeatureBatch) -> NDArray[np.float64] | None:
+        """Deviation that each column is brought to, shape (columns,); None for 1."""
+        return None
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t), one shard at a time."""
@@ -97,9 +104,16 @@ class Ridge:
     def save(self, path: Path) -> None:
         """Write the weights as safetensors."""
         arrays = {"weight": self._weight, "intercept": self._intercept, "penalty": self.penalty}
-        parameters = {"penalty": self._fixed, "grid": self._grid}
-        config = {"learner": self.info.name, "parameters": parameters, "layout": self._layout}
+        config = {
+            "learner": self.info.name,
+            "parameters": self._parameters(),
+            "layout": self._layout,
+        }
         save_state(path, config, arrays)
+
+    def _parameters(self) -> dict[str, Any]:
+        """Those of the constructor."""
+        return {"penalty": self._fixed, "grid": self._grid}
 
     @classmethod
     @checked_load
@@ -148,14 +162,19 @@ class _NormalEquations:
         return gram, right * inverse[:, None]
 
 
-def _primal(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> Solution:
+def _primal(
+    train: FeatureBatch,
+    valid: FeatureBatch,
+    grid: NDArray[np.float64],
+    scales: NDArray[np.float64] | None = None,
+) -> Solution:
     from scipy.linalg import eigh
 
     # Sums are taken around the first row, so that a large mean costs no digits.
     first = train.take(np.zeros(1, np.int64)).array(np.float64)[0]
     equations = _NormalEquations(first, train.require_targets().mean(axis=0))
     equations.add(train)
-    standardiser = equations.standardiser()
+    standardiser = equations.standardiser().scaled(scales)
     gram, right = equations.centred(standardiser.inverse)
     best = np.zeros(right.shape[1], np.int64)
     if len(grid) > 1:
@@ -180,11 +199,16 @@ def _primal(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64])
     return Solution(standardiser, weight, intercept, grid[best])
 
 
-def _dual(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> Solution:
+def _dual(
+    train: FeatureBatch,
+    valid: FeatureBatch,
+    grid: NDArray[np.float64],
+    scales: NDArray[np.float64] | None = None,
+) -> Solution:
     from scipy.linalg import eigh
 
     both, n = concat(train, valid), len(train)
-    standardiser = Standardiser.fit(train)
+    standardiser = Standardiser.fit(train).scaled(scales)
     stored = [block.source.dtype for block in both.blocks.values() if block.kind != "codes"]
     features = both.array(np.result_type(np.float32, *stored))
     kernel = np.zeros((len(both), len(both)))

@@ -39,9 +39,14 @@ class Solution:
     penalty: NDArray[np.float64]
 
 
-def wide_primal(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> Solution:
+def wide_primal(
+    train: FeatureBatch,
+    valid: FeatureBatch,
+    grid: NDArray[np.float64],
+    scales: NDArray[np.float64] | None = None,
+) -> Solution:
     """Fit by the normal equations: memory is that of columns × columns, however many rows."""
-    standardiser = Standardiser.fit(train)
+    standardiser = Standardiser.fit(train).scaled(scales)
     columns, mean = train.columns, train.require_targets().mean(axis=0)
     matrix, right = SymmetricMatrix(columns), np.zeros((columns, len(mean)))
     total, label_total = np.zeros(columns), np.zeros(len(mean))
@@ -72,12 +77,17 @@ def wide_primal(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float
     return Solution(standardiser, weight, intercept, grid[best])
 
 
-def wide_dual(train: FeatureBatch, valid: FeatureBatch, grid: NDArray[np.float64]) -> Solution:
+def wide_dual(
+    train: FeatureBatch,
+    valid: FeatureBatch,
+    grid: NDArray[np.float64],
+    scales: NDArray[np.float64] | None = None,
+) -> Solution:
     """Fit by the kernel of rows: memory is that of rows × rows, which are fewer than the columns."""
     n = len(train)
     # Rows of one shard lie together, training rows first.
     both = concat(train.take(train.shard_order()), valid.take(valid.shard_order()))
-    standardiser = Standardiser.fit(train)
+    standardiser = Standardiser.fit(train).scaled(scales)
     kernel = _kernel(both, standardiser)
     labels, held_out = both.require_targets(), slice(n, len(both))
     best = np.zeros(labels.shape[1], np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,10 @@ class Standardiser:
         inverse = np.zeros_like(variance)
         np.divide(1.0, np.sqrt(variance), out=inverse, where=variance > 0)
         return cls(shift + total / count, inverse)
+
+    def scaled(self, scale: NDArray[np.float64] | None) -> Standardiser:
+        """Columns to these deviations in place of 1; None leaves them."""
+        return self if scale is None else replace(self, inverse=self.inverse * scale)
 
     def matrix(self, batch: FeatureBatch, part: MiniBatch) -> NDArray[np.float64]:
         """Standardised features of some rows of a batch, shape (rows, columns)."""
