@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT_IN = {
     "species_mean", "family_mean", "shuffled_labels", "ridge", "knn",
     "hist_gradient_boosting", "xgboost", "lightgbm", "onehot_cnn", "deepcre", "phytoexpr_cnn",
-    "phytoexpr_transformer",
+    "phytoexpr_transformer", "stack", "concat",
 }  # fmt: skip
 
 
@@ -201,8 +201,8 @@ def test_a_missing_dependency_is_told_with_its_install_line(
         ("onehot_cnn", "shared_branches", "true", True),
         ("onehot_cnn", "shared_branches", "no", False),
         ("onehot_cnn", "preset", "full", "full"),
-        ("onehot_cnn", "dropout", "0", 0.0),
-        ("onehot_cnn", "dropout", 1, 1.0),
+        ("deepcre", "dropout", "0", 0.0),
+        ("deepcre", "dropout", 1, 1.0),
     ],
 )
 def test_parameters_take_the_type_of_the_default(
@@ -224,7 +224,7 @@ def test_parameters_take_the_type_of_the_default(
         ("ridge", "grid", True, "not a whole number"),
         ("ridge", "grid", None, "None is not taken"),
         ("onehot_cnn", "shared_branches", "maybe", "not true or false"),
-        ("onehot_cnn", "dropout", "low", "not a number"),
+        ("deepcre", "dropout", "low", "not a number"),
         ("onehot_cnn", "preset", "ful", "Did you mean 'full'"),
     ],
 )
