@@ -31,7 +31,7 @@ def keeps_families(recipe: Mapping[str, Any] | None) -> bool:
 
 
 def marked(metrics: pd.DataFrame, predictions: pd.DataFrame, seen: set[str]) -> pd.DataFrame:
-    """Metrics with the column :data:`PRETRAINED`.
+    """Metrics with the column :data:`PRETRAINED`, as they are where no species of them was seen.
 
     Parameters
     ----------
@@ -48,10 +48,12 @@ def marked(metrics: pd.DataFrame, predictions: pd.DataFrame, seen: set[str]) -> 
         those under test in it, of every other scope all of the predictions.
     """
     everywhere = set(predictions["species"].astype(str)) & seen
-    folds: dict[tuple[str, str], set[str]] = {}
-    if everywhere:
-        for (repeat, fold), part in predictions.groupby(["repeat", "fold"]):
-            folds[str(repeat), str(fold)] = set(part["species"].astype(str)) & seen
+    if not everywhere:
+        return metrics
+    folds = {
+        (str(repeat), str(fold)): set(part["species"].astype(str)) & seen
+        for (repeat, fold), part in predictions.groupby(["repeat", "fold"])
+    }
 
     def of(scope: str) -> str:
         if scope.startswith("species:"):
