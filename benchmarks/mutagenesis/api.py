@@ -93,8 +93,8 @@ def saturate_genes(store: Any, asked: Asked, scorers: Scorers, progress: Progres
         zero_shot.zero_shot(name, store, checkpoint, scorers.device)
         for name, checkpoint in scorers.zero_shot.items()
     ]
-    steps = genes.count_steps(store, asked)
-    progress.total += steps * bool(matched) + 2 * steps * len(models)
+    progress.total += bool(matched) * genes.count_steps(store, asked, genes.AT_ONCE // 3)
+    progress.total += len(models) * genes.count_steps(store, asked, zero_shot.AT_ONCE)
     embedders = Embedders(store, scorers.checkpoints, scorers.device)
     notes = [note for run in scorers.runs for note in run.notes]
     tables: list[pd.DataFrame] = []

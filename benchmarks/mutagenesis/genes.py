@@ -30,6 +30,7 @@ from featurestore.build.windows.window_source import WindowSource
 from featurestore.embedders.base import Embedder
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError, unknown_name
+from featurestore.inputs.model import Region
 from learners.batch import Block, BlockSource, FeatureBatch
 
 AT_ONCE: Final = 1536
@@ -166,17 +167,15 @@ def located(store: Any, asked: Asked) -> Iterator[tuple[str, list[int], pd.DataF
     yield from found
 
 
-def count_steps(store: Any, asked: Asked) -> int:
-    """Steps that :func:`score_genes` will tell, about."""
+def count_steps(store: Any, asked: Asked, positions_at_once: int) -> int:
+    """Steps of the progress line, a number of positions each."""
     total = 0
     for species, rows, _ in located(store, asked):
-        from featurestore.inputs.model import Region
-
         facts = store.meta(species, "")["attributes"]["meristem"]
         regions = [Region(**one) for one in facts["regions"]]
         bounds = [s.bounds(regions) for s in (asked.spans or [Span(r.name) for r in regions])]
-        per_gene = 3 * sum(high - low for _, low, high in bounds)
-        total += len(rows) * -(-per_gene // AT_ONCE)
+        positions = sum(high - low for _, low, high in bounds)
+        total += len(rows) * -(-positions // positions_at_once)
     return total
 
 

@@ -398,3 +398,24 @@ def test_bench_run_tells_what_does_not_go_together(store, words, told, tmp_path)
     )
     assert done.exit_code == 2
     assert told in done.output
+
+
+def test_the_heat_map_shows_sign_size_and_reference():
+    import base64
+    import io
+    import re
+
+    from matplotlib.image import imread
+
+    from benchmarks.report.mutagenesis import DOWN, UP, draw
+
+    effect = np.array([[np.nan, 1.0], [0.5, -2.0], [-0.25, 0.0], [0.0, np.nan]])
+    svg = str(draw(effect, np.array([0, 3]), np.array([-1, 0]), 1.0, 'a "quoted" <name>'))
+    image = imread(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", svg)[1])))
+    assert image.shape == (4, 2, 4)
+    opacity = np.array([[0.35, 1.0], [0.5, 1.0], [0.25, 0.0], [0.0, 0.35]])
+    np.testing.assert_allclose(image[..., 3], opacity, atol=0.01)
+    np.testing.assert_allclose(image[0, 1, :3], UP, atol=0.01)
+    np.testing.assert_allclose(image[2, 0, :3], DOWN, atol=0.01)
+    assert "<name>" not in svg
+    assert ">−1<" in svg  # the axis tells positions as people write them
