@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from featurestore.errors import InputError
 from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch
-from learners.neural.presets import PresetLearner
+from learners.neural.presets import PresetLearner, Shares
 from learners.search import Choice, Range, SearchSpace
 
 if TYPE_CHECKING:
@@ -55,12 +54,10 @@ class OneHotCNN(PresetLearner):
         time.
     shared_branches : bool
         One set of convolutions for all regions instead of one for each.
-    dropout : float
-        Of the dense layers.
     motifs, width, shift : int, optional
         Filters of the first layer, bases that each spans, and how far training sequences are
         moved either way at random. None is the preset's; ``paper`` has none of them.
-    learning_rate, weight_decay, batch_size, epochs, patience : optional
+    dropout, learning_rate, weight_decay, batch_size, epochs, patience : optional
         None is the preset's; ``epochs`` of ``small`` and ``full`` are as many as make about 2,500
         steps, 8 to 30.
     """
@@ -87,7 +84,7 @@ class OneHotCNN(PresetLearner):
             "preset": "small",
             "members": 1,
             "shared_branches": False,
-            "dropout": 0.4,
+            "dropout": None,
             "motifs": None,
             "width": None,
             "shift": None,
@@ -105,7 +102,7 @@ class OneHotCNN(PresetLearner):
         preset: str = "small",
         members: int = 1,
         shared_branches: bool = False,
-        dropout: float = 0.4,
+        dropout: float | None = None,
         motifs: int | None = None,
         width: int | None = None,
         shift: int | None = None,
@@ -138,12 +135,11 @@ class OneHotCNN(PresetLearner):
         if members == 1:
             super().fit(train, valid, seed=seed, budget=budget)
             return
-        if budget.seconds is not None:
-            budget = replace(budget, seconds=budget.seconds / members)
+        shares = Shares(budget, members)
         networks: list[nn.Module] = []
         for number in range(members):
             one = type(self)(**(self.parameters | {"members": 1}))
-            one.fit(train, valid, seed=seed + 1000 * number, budget=budget)
+            one.fit(train, valid, seed=seed + 1000 * number, budget=shares.next())
             networks.append(one._fitted())
             if not number:
                 self._layout, self._scale, self._budget = one._layout, one._scale, one._budget

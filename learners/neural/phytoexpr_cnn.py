@@ -17,7 +17,7 @@ from learners.base import Budget, LearnerInfo
 from learners.batch import FeatureBatch
 from learners.disk import checked_load, load_arrays, load_config, save_state
 from learners.neural.phytoexpr_transformer import check_output
-from learners.neural.presets import PresetLearner
+from learners.neural.presets import PresetLearner, Shares
 from learners.search import Choice, Range, SearchSpace
 from learners.targets import observed
 
@@ -193,8 +193,9 @@ class PhytoExprCNN:
 
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
         """Train one network after the other, then fit the weights on the validation rows."""
+        shares = Shares(budget, len(self.members))
         for number, member in enumerate(self.members):
-            member.fit(train, valid, seed=seed + 1000 * number, budget=_share(budget, len(self.members)))  # fmt: skip
+            member.fit(train, valid, seed=seed + 1000 * number, budget=shares.next())
         self.learning_curve = self.members[0].learning_curve
         unlabelled = valid.without_targets()
         predicted = np.stack([member.predict(unlabelled) for member in self.members], axis=1)
@@ -225,6 +226,10 @@ class PhytoExprCNN:
         config, arrays = load_config(path, cls.info.name), load_arrays(path)
         learner = cls(**config["parameters"])
         learner.weight, learner._intercept = arrays["weight"], arrays["intercept"]
+        if learner.weight.shape != (len(learner.members), len(learner._intercept)):
+            raise InputError(
+                f"{path}: weights of {learner.weight.shape} are not those of its networks"
+            )
         learner.members = [
             _Member.load(path / f"model_{number:02d}") for number in range(len(learner.members))
         ]
@@ -262,10 +267,3 @@ def stacked(
         weight[:, column] = nnls(x - x.mean(axis=0), y - y.mean())[0]
         intercept[column] = y.mean() - x.mean(axis=0) @ weight[:, column]
     return weight, intercept
-
-
-def _share(budget: Budget, models: int) -> Budget:
-    """What one of several networks may use."""
-    from dataclasses import replace
-
-    return budget if budget.seconds is None else replace(budget, seconds=budget.seconds / models)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from featurestore.errors import InputError, unknown_name
+from learners.base import Budget
 from learners.batch import FeatureBatch
 from learners.neural.learner import TorchLearner
 
@@ -58,3 +59,35 @@ class PresetLearner(TorchLearner):
             each = -(-max(self._rows, 1) // chosen["batch_size"])
             chosen["epochs"] = min(max(round(steps / each), least), most)
         return TrainingPlan(**chosen)
+
+
+class Shares:
+    """The budget of a fit of several networks, one after the other.
+
+    Each has an equal share of the seconds. Only the first is reported step by step: later ones
+    start again from a large error, which a search that prunes would take for a bad trial. Once
+    the first is ended so, the rest train for one epoch.
+
+    Parameters
+    ----------
+    budget : Budget
+    count : int
+    """
+
+    def __init__(self, budget: Budget, count: int) -> None:
+        seconds = None if budget.seconds is None else budget.seconds / count
+        self._budget = replace(budget, seconds=seconds)
+        self._begun = self._ended = False
+
+    def next(self) -> Budget:
+        """Of the next network."""
+        if self._begun:
+            rest = replace(self._budget, on_step=None)
+            return replace(rest, rounds=1, checkpoint=None) if self._ended else rest
+        self._begun = True
+        return self._budget if self._budget.on_step is None else replace(self._budget, on_step=self._step)  # fmt: skip
+
+    def _step(self, step: int, error: float) -> bool:
+        asked = self._budget.on_step
+        self._ended = asked is not None and asked(step, error)
+        return self._ended

@@ -308,3 +308,23 @@ def test_reproducible_on_one_thread() -> None:
         learner.fit(data.train, data.valid, seed=5, budget=QUICK)
         found.append(learner.predict(data.test))
     assert np.array_equal(*found)
+
+
+def test_presets_differ_where_nothing_is_given() -> None:
+    assert OneHotCNN().settings["dropout"] == 0.4
+    assert OneHotCNN(preset="paper").settings["dropout"] == 0.25
+    assert OneHotCNN(preset="paper", dropout=0.1).settings["dropout"] == 0.1
+
+
+def test_several_networks_report_as_one_and_end_as_one() -> None:
+    data = simulate("codes", genes=120)
+    steps: list[int] = []
+
+    def told(step: int, error: float) -> bool:
+        steps.append(step)
+        return step == 2
+
+    learner = PhytoExprCNN(epochs=5)
+    learner.fit(data.train, data.valid, seed=0, budget=Budget(threads=1, on_step=told))
+    assert steps == [1, 2]
+    assert [len(member.learning_curve) for member in learner.members] == [2, 1, 1]
