@@ -308,3 +308,46 @@ def test_mistakes_are_told_before_anything_is_fitted(stores, tmp_path):
         with pytest.raises(error, match=message):
             run(store, options(tmp_path, **changes), Progress(0, StringIO()))
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_takes_the_set_and_the_lines(stores, tmp_path):
+    from click.testing import CliRunner
+
+    from benchmarks.cli import bench
+
+    (tmp_path / "good.txt").write_text("sim_M01\nsim_M02\nsim_M03\n")
+    words = [
+        "run",
+        "--store",
+        str(stores["iupac"].path),
+        "--task",
+        "variants",
+        "--learner",
+        "xgboost@kmer",
+    ]
+    words += [
+        "--rounds",
+        "5",
+        "--variants",
+        "mutants",
+        "--lines",
+        str(tmp_path / "good.txt"),
+        "--json",
+    ]
+    words += [
+        "--split",
+        "families-3fold",
+        "--bootstrap",
+        "5",
+        "--out",
+        str(tmp_path),
+        "--threads",
+        "1",
+    ]
+    done = CliRunner().invoke(bench, words)
+    assert done.exit_code == 0, done.output
+    (told,) = json.loads(done.stdout)
+    assert np.isfinite(told["pooled"]["beta_within"])
+    result = read_run(Path(told["path"]))
+    assert result.identity["variants"]["lines"]
+    assert result.predictions["line"].nunique() == 4  # three lines, and none for the controls
