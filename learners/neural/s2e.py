@@ -40,10 +40,11 @@ class S2E(TorchLearner):
         Default: ``published`` for a variant, else ``small``.
     variant : str, optional
         ``EMPRES_0`` … ``EMPRES_4``: chooses the features of the paper.
-    conv_layers, filters, kernel, base_kernel, dilation, pool, dense_layers, post_layers, units
+    conv_layers, filters, kernel, base_layers, base_filters, base_kernel, dilation, pool
+    dense_layers, post_layers, units, dropout, input_dropout
         Of the network, see :class:`learners.neural.s2e_network.HeadSizes`. A kernel too wide for
         the bins is narrowed, which ``notes`` then says.
-    dropout, learning_rate, weight_decay, batch_size, epochs, patience, average, averaged
+    learning_rate, weight_decay, batch_size, epochs, patience, average, averaged
     schedule, ema, amp
         Of the training, see :class:`learners.neural.plan.TrainingPlan`.
     """
@@ -67,6 +68,8 @@ class S2E(TorchLearner):
         conv_layers: int | None = None,
         filters: int | None = None,
         kernel: int | None = None,
+        base_layers: int | None = None,
+        base_filters: int | None = None,
         base_kernel: int | None = None,
         dilation: int | None = None,
         pool: int | None = None,
@@ -74,6 +77,7 @@ class S2E(TorchLearner):
         post_layers: int | None = None,
         units: int | None = None,
         dropout: float | None = None,
+        input_dropout: float | None = None,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         batch_size: int | None = None,
@@ -147,15 +151,16 @@ class S2E(TorchLearner):
 
 def _check(settings: Mapping[str, Any]) -> None:
     for name in (
-        "conv_layers", "filters", "kernel", "base_kernel", "dilation", "dense_layers",
-        "post_layers", "units",
+        "conv_layers", "filters", "kernel", "base_layers", "base_filters", "base_kernel",
+        "dilation", "dense_layers", "post_layers", "units",
     ):  # fmt: skip
         if settings[name] < 1:
             raise InputError(f"s2e: {name} {settings[name]}: at least 1")
     if settings["pool"] < 2:
         raise InputError(f"s2e: pool {settings['pool']}: at least 2")
-    if not 0 <= settings["dropout"] < 1:
-        raise InputError(f"s2e: dropout {settings['dropout']}: from 0, below 1")
+    for name in ("dropout", "input_dropout"):
+        if not 0 <= settings[name] < 1:
+            raise InputError(f"s2e: {name} {settings[name]}: from 0, below 1")
 
 
 class _Variant(S2E):
@@ -168,6 +173,8 @@ class _Variant(S2E):
         conv_layers: int | None = None,
         filters: int | None = None,
         kernel: int | None = None,
+        base_layers: int | None = None,
+        base_filters: int | None = None,
         base_kernel: int | None = None,
         dilation: int | None = None,
         pool: int | None = None,
@@ -175,6 +182,7 @@ class _Variant(S2E):
         post_layers: int | None = None,
         units: int | None = None,
         dropout: float | None = None,
+        input_dropout: float | None = None,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         batch_size: int | None = None,

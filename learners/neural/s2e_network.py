@@ -18,12 +18,11 @@ class HeadSizes:
 
     Parameters
     ----------
-    conv_layers, filters : int
-        Convolutions of each region.
-    kernel : int
-        Bins that a convolution sees.
-    base_kernel, dilation, pool : int
-        Bases that one sees, how far apart they lie, and of how many the largest value is kept.
+    conv_layers, filters, kernel : int
+        Convolutions over bins, of each region.
+    base_layers, base_filters, base_kernel, dilation, pool : int
+        Convolutions over bases, of each region: ``dilation`` is how far apart the bases lie that
+        one sees, ``pool`` of how many places the largest value is kept.
     dense_layers : int
         Dense layers of each region.
     post_layers : int
@@ -32,11 +31,15 @@ class HeadSizes:
         Of every dense layer.
     dropout : float
         Before the last layer.
+    input_dropout : float
+        Of the standardised numbers of bins; the paper has none.
     """
 
     conv_layers: int
     filters: int
     kernel: int
+    base_layers: int
+    base_filters: int
     base_kernel: int
     dilation: int
     pool: int
@@ -44,6 +47,7 @@ class HeadSizes:
     post_layers: int
     units: int
     dropout: float
+    input_dropout: float
 
 
 def kernel_for(bins: int, sizes: HeadSizes) -> int:
@@ -93,6 +97,7 @@ class S2ENetwork(nn.Module):
         self.binned = [name for names in self.groups.values() for name in names]
         self.standardise = nn.ModuleList([Standardise(layout[n]["shape"]) for n in self.binned])
         self.bases = Bases()
+        self.hide = nn.Dropout(sizes.input_dropout)
         branches: list[nn.Module] = []
         for (regions, bins), names in self.groups.items():
             channels = sum(channels_of(layout[name]["shape"]) for name in names)
@@ -116,15 +121,14 @@ class S2ENetwork(nn.Module):
         layers = self.standardised()
         inputs: list[Tensor] = []  # (n, channel, bin or position), one for each branch
         for (regions, _), names in self.groups.items():
-            stacked = torch.cat(
-                [with_channels(layers[name](values[name])) for name in names], dim=3
-            )
+            parts = [with_channels(layers[name](values[name])) for name in names]
+            stacked = self.hide(torch.cat(parts, dim=3))
             inputs += [stacked[:, region].transpose(1, 2) for region in range(regions)]
         for name, regions in self.codes.items():
             bases = self.bases(values[name])
             inputs += [bases[:, region].transpose(1, 2) for region in range(regions)]
-        parts = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
-        scores: Tensor = self.post(torch.cat(parts, dim=1))
+        found = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
+        scores: Tensor = self.post(torch.cat(found, dim=1))
         return scores
 
 
@@ -141,17 +145,17 @@ def _over_bins(channels: int, bins: int, sizes: HeadSizes) -> nn.Sequential:
 
 def _over_bases(length: int, sizes: HeadSizes) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for number in range(sizes.conv_layers):
-        width = sizes.filters if number else 4
+    for number in range(sizes.base_layers):
+        width = sizes.base_filters if number else 4
         layers += [
-            SameConv(width, sizes.filters, sizes.base_kernel, dilation=sizes.dilation),
+            SameConv(width, sizes.base_filters, sizes.base_kernel, dilation=sizes.dilation),
             nn.ReLU(),
-            nn.BatchNorm1d(sizes.filters),
+            nn.BatchNorm1d(sizes.base_filters),
         ]
         if length >= sizes.pool:
             layers.append(nn.MaxPool1d(sizes.pool))
             length //= sizes.pool
-    dense = _dense(sizes.filters * length, sizes.units, sizes.dense_layers)
+    dense = _dense(sizes.base_filters * length, sizes.units, sizes.dense_layers)
     return nn.Sequential(*layers, nn.Flatten(), *dense)
 
 

@@ -22,22 +22,25 @@ VARIANTS: Final[Mapping[str, str]] = {
 """Features of each variant, by type of embedder."""
 
 PUBLISHED: Final[Mapping[str, Any]] = {
-    "conv_layers": 4, "filters": 256, "kernel": 3, "base_kernel": 5, "dilation": 3, "pool": 4,
-    "dense_layers": 4, "post_layers": 3, "units": 64, "dropout": 0.25, "learning_rate": 3e-4,
+    "conv_layers": 4, "filters": 256, "kernel": 3,
+    "base_layers": 4, "base_filters": 256, "base_kernel": 5, "dilation": 3, "pool": 4,
+    "dense_layers": 4, "post_layers": 3, "units": 64, "dropout": 0.25, "input_dropout": 0.0, "learning_rate": 3e-4,
     "weight_decay": 1e-2, "batch_size": 128, "epochs": 50, "patience": 10, "average": 5,
     "averaged": "predictions", "schedule": "constant", "ema": 0.0,
 }  # fmt: skip
 
 SMALL: Final[Mapping[str, Any]] = {
-    **PUBLISHED, "conv_layers": 2, "filters": 32, "kernel": 1, "base_kernel": 8, "dilation": 1,
-    "dense_layers": 1, "post_layers": 1, "units": 32, "dropout": 0.25, "learning_rate": 1e-3,
-    "batch_size": 64, "schedule": "cosine",
+    **PUBLISHED, "conv_layers": 1, "filters": 16, "kernel": 1,
+    "base_layers": 3, "base_filters": 32, "base_kernel": 10, "dilation": 1, "pool": 5,
+    "dense_layers": 1, "post_layers": 1, "input_dropout": 0.5, "learning_rate": 1e-3,
+    "weight_decay": 0.3, "batch_size": 64, "schedule": "cosine",
 }  # fmt: skip
+"""Found on validation families of 1,335 windows of A. thaliana: without a half of the inputs hidden in
+training a thousand genes are learned by heart within five epochs."""
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"small": SMALL, "published": PUBLISHED}
 
 _COMMON: Final[Mapping[str, Choice | Range]] = {
-    "conv_layers": Choice((3, 4, 5)),
     "dense_layers": Choice((3, 4, 5)),
     "post_layers": Choice((2, 3, 4)),
     "units": Choice((16, 32, 64, 128)),
@@ -48,13 +51,15 @@ _COMMON: Final[Mapping[str, Choice | Range]] = {
 
 SPACE_BINS: Final[Mapping[str, Choice | Range]] = {
     **_COMMON,
+    "conv_layers": Choice((3, 4, 5)),
     "filters": Choice((128, 192, 256, 320, 384)),
     "kernel": Choice((1, 2, 3, 4)),
 }
 
 SPACE_BASES: Final[Mapping[str, Choice | Range]] = {
     **_COMMON,
-    "filters": Choice((64, 128, 192, 256, 320, 384)),
+    "base_layers": Choice((3, 4, 5)),
+    "base_filters": Choice((64, 128, 192, 256, 320, 384)),
     "base_kernel": Range(1, 10, integer=True),
     "dilation": Range(1, 5, integer=True),
     "pool": Choice((3, 4, 5)),

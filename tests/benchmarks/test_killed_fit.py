@@ -50,7 +50,7 @@ def options(out: Path) -> RunOptions:
     """Dropout, a moving average, a mean of predictions: all of it has to be taken up."""
     return RunOptions(
         ["s2e"], features="kmer+onehot", out=out, bootstrap=20, budget=Budget(threads=1),
-        params=[f"epochs={EPOCHS}", "ema=0.8", "average=3", "dropout=0.4", "filters=8"],
+        params=[f"epochs={EPOCHS}", "ema=0.8", "average=3", "dropout=0.4", "base_filters=8"],
     )  # fmt: skip
 
 
