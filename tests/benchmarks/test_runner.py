@@ -399,8 +399,6 @@ def test_mistakes_are_told_before_anything_is_fitted(fakes, tmp_path):
     store = fakes.make_store()
     with pytest.raises(UnknownNameError, match="expression"):
         run(store, options(tmp_path, "Linear", task="expresion"), quiet())
-    with pytest.raises(UnknownNameError, match=r"'variants'.*expression"):
-        run(store, options(tmp_path, "Linear", task="variants"), quiet())
     with pytest.raises(UnknownNameError, match="Did you mean 'kmer'"):
         run(store, options(tmp_path, "Linear", features="kmr"), quiet())
     with pytest.raises(UnknownNameError, match="penalty"):
