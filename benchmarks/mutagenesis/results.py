@@ -33,7 +33,14 @@ TABLE: Final = "mutagenesis.parquet"
 MEASURED: Final = "measured.parquet"
 AGREEMENT: Final = "agreement.parquet"
 
-_NEEDED: Final = ("element", "region", "position", "ref", "alt", "learner", "delta")
+_NEEDED: Final = {
+    "mutagenesis": ("element", "region", "position", "ref", "alt", "learner", "delta"),
+    "measured": ("element", "position", "ref", "alt"),
+    "agreement": (
+        "learner", "condition", "variants", "scope", "metric", "value", "ci_low", "ci_high", "n",
+    ),
+}  # fmt: skip
+_NUMBERS: Final = frozenset({"position", "delta", "sd", "value", "ci_low", "ci_high", "n"})
 
 
 def letters(codes: NDArray[np.uint8]) -> NDArray[np.object_]:
@@ -100,11 +107,24 @@ def read_results(folder: Path) -> dict[str, pd.DataFrame]:
     for name in (TABLE, MEASURED, AGREEMENT):
         path = folder / name
         if path.exists():
-            found[path.stem] = read_parquet(path)
-    if "mutagenesis" in found:
-        lacking = [c for c in _NEEDED if c not in found["mutagenesis"]]
-        if lacking:
-            raise InputError(
-                f"{folder / TABLE}: lacks the columns {', '.join(lacking)}; score again"
-            )
+            found[path.stem] = _checked(read_parquet(path), path)
     return found
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A table that somebody else may have written, its columns there and of their types."""
+    lacking = [name for name in _NEEDED[path.stem] if name not in table]
+    if lacking:
+        raise InputError(f"{path}: lacks the columns {', '.join(lacking)}; score again")
+    for name in _NEEDED[path.stem]:
+        column = table[name]
+        if isinstance(column, pd.DataFrame):
+            raise InputError(f"{path}: column {name} is given twice; score again")
+        number = column.dtype.kind in "iuf"
+        if name == "position" and not (column.dtype.kind in "iu" or column.empty):
+            raise InputError(f"{path}: column position holds {column.dtype}, not whole numbers")
+        if name in _NUMBERS and not (number or column.isna().all()):
+            raise InputError(f"{path}: column {name} holds {column.dtype} where numbers belong")
+        if name not in _NUMBERS and not column.map(lambda x: isinstance(x, str)).all():
+            raise InputError(f"{path}: column {name} holds {column.dtype} where text belongs")
+    return table

@@ -26,6 +26,7 @@ DOWN: Final = (0.0, 0.45, 0.70)
 """Vermillion and blue of the palette of Okabe and Ito, told apart by all kinds of colour vision."""
 
 MOST_MAPS: Final = 24
+MOST_POSITIONS: Final = 100_000
 _WIDTH, _LEFT, _ROW, _TRACK, _GAP = 900, 46, 15, 46, 6
 _STRONG: Final = 98.0
 """Percentile of |effect| that is drawn opaque: a few giants do not pale the rest."""
@@ -62,7 +63,7 @@ def _maps(found: dict[str, pd.DataFrame], name: str) -> Iterator[dict[str, Any]]
     keys = ["element", "region", "learner", *(("target",) if "target" in table else ())]
     for place, (key, part) in enumerate(table.groupby(keys, sort=False, dropna=False)):
         element, region, learner = (str(value) for value in key[:3])
-        unit = str(part["unit"].iloc[0]) if "unit" in part else ""
+        unit = str(part["unit"].iloc[0])[:40] if "unit" in part else ""
         target = f", {key[3]}" if len(key) > 3 else ""
         one = _map(part, f"{element} {region}".strip(), learner + target, unit, f"{name}-{place}")
         if one is not None:
@@ -94,9 +95,10 @@ def _map(
     table = table[single & np.isfinite(table["delta"].to_numpy(np.float64))]
     if table.empty:
         return None
-    positions = np.arange(int(table["position"].min()), int(table["position"].max()) + 1)
-    if len(positions) > 100_000:
+    first, last = int(table["position"].min()), int(table["position"].max())
+    if last - first >= MOST_POSITIONS:
         return None
+    positions = np.arange(first, last + 1)
     effect = np.full((4, len(positions)), np.nan)
     row = table["alt"].map("ACGT".index).to_numpy(np.int64)
     column = table["position"].to_numpy(np.int64) - positions[0]

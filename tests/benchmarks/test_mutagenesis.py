@@ -419,3 +419,28 @@ def test_the_heat_map_shows_sign_size_and_reference():
     np.testing.assert_allclose(image[2, 0, :3], DOWN, atol=0.01)
     assert "<name>" not in svg
     assert ">−1<" in svg  # the axis tells positions as people write them
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"delta": "x"}, "column delta holds"), ({"ref": 3}, "column ref holds"),
+        ({"position": 0.5}, "not whole numbers"), ({"learner": None}, "lacks the columns learner"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)  # fmt: skip
+def test_a_table_of_somebody_else_is_held_to_its_types(tmp_path, change, told):
+    from benchmarks.mutagenesis.results import read_results
+    from benchmarks.report.mutagenesis import section
+
+    table = pd.DataFrame({
+        "element": ["g", "g"], "region": "p", "position": [0, 1 << 40], "ref": "A", "alt": "C",
+        "learner": "L", "delta": [0.5, 1.0],
+    })  # fmt: skip
+    table.to_parquet(tmp_path / "mutagenesis.parquet")
+    assert section([tmp_path], "m") is None  # a span beyond any region is not drawn
+    ((name, value),) = change.items()
+    bad = table.drop(columns=name) if value is None else table.assign(**{name: value})
+    bad.to_parquet(tmp_path / "mutagenesis.parquet")
+    with pytest.raises(InputError, match=told):
+        read_results(tmp_path)
