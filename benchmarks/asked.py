@@ -84,7 +84,7 @@ def _plan(
     tuning = None
     if options.tune is not None:
         require_optuna()
-        tuning = tuning_of(cls, params, options.tune)
+        tuning = tuning_of(cls, params, options.tune, options.tune_folds)
     if asked.members is not None and MEMBERS not in info.defaults:
         raise InputError(f"--learner {asked.name}(…): {asked.name} is not made of other learners")
     if MEMBERS in info.defaults:
@@ -123,6 +123,8 @@ def _untuned(plans: Sequence[LearnerPlan], options: RunOptions) -> list[str]:
         return []
     if options.tune < 1:
         raise InputError(f"--tune {options.tune}: at least one trial")
+    if options.tune_folds < 1:
+        raise InputError(f"--tune-folds {options.tune_folds}: at least one")
     plain = sorted({plan.info.name for plan in plans if plan.tuning is None})
     if len(plain) == len({plan.info.name for plan in plans}):
         raise InputError(

@@ -227,7 +227,9 @@ def _methods(runs: list[RunResult]) -> tuple[Method, ...]:
 def _settings(run: RunResult) -> dict[str, Any]:
     """Parameters of the learner, and the store that its features are of."""
     params = dict(run.identity.get("learner", {}).get("params") or {})
-    return params | {"store": _store_digest(run)[:8]}
+    tuning = run.identity.get("tuning") or {}
+    inner = {"tune-folds": tuning["folds"]} if tuning.get("folds") else {}
+    return params | inner | {"store": _store_digest(run)[:8]}
 
 
 def _differing(params: list[dict[str, Any]]) -> list[str]:

@@ -46,6 +46,8 @@ class RunOptions:
         Address of a Dask scheduler whose workers fit; None fits in this process.
     tune : int or None
         Trials by which each fold searches the parameters of its learner; None takes them as given.
+    tune_folds : int
+        Inner folds by which each trial is scored; 1 takes the validation families.
     spread : {"folds", "rows"}
         Each worker fits other folds, or all of them fit each fold together on a share of its rows.
     variants : str or None
@@ -72,6 +74,7 @@ class RunOptions:
     variants: str | None = None
     lines: Path | None = None
     tune: int | None = None
+    tune_folds: int = 1
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,14 @@ from featurestore.errors import InputError
     help="Search each learner's parameters with N trials in every fold, on validation families; a run "
     "that was killed goes on where it stood.",
 )
+@click.option(
+    "--tune-folds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Score each trial on all training families, by K fits, where validation families are few.",
+)
 @click.option("--budget-seconds", type=float, help="Seconds that one fit may take.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Boosting rounds or epochs of a fit.")
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from benchmarks.plans import LearnerPlan, RunPlan
 from benchmarks.run_folder import RunFolder
@@ -14,13 +15,16 @@ from benchmarks.tuning.study import Evaluate, Tuned, search
 from benchmarks.tuning.trial import Asked, Outcome, TrialData, run_trial, trial_data
 from learners.base import Budget
 
+FEW: Final = 500
+"""Genes below which the choice among trials is told to be uncertain."""
+
 
 def tune_fold(
     plan: RunPlan,
     fold: int,
     sides: Sides,
     folder: RunFolder,
-    evaluate: Callable[[TrialData], Evaluate],
+    evaluate: Callable[[Sequence[TrialData]], Evaluate],
     say: Callable[[str], None],
 ) -> Tuned:
     """Search the parameters of one fold.
@@ -43,13 +47,19 @@ def tune_fold(
     assert tuning is not None  # noqa: S101 - the caller's promise
     batch = plan.data.batch
     key = (plan.seed, plan.repeat, fold)
-    data = trial_data(batch.take(sides.train), batch.take(sides.valid), *key)
+    data = trial_data(batch.take(sides.train), batch.take(sides.valid), *key, folds=tuning.folds)
     journal = Journal(
         journal_path(folder.path, plan.repeat, fold),
         f"{plan.digest[:16]}/{plan.repeat}-{fold}",
         tuning,
     )
+    few = sum(len(part.score) for part in data)
     title = f"{plan.learner.label} seed {plan.seed} fold {fold}"
+    if few < FEW:
+        say(
+            f"{title}: {few} genes choose among {tuning.trials} trials, so chance has a large say; "
+            "--tune-folds 5 scores each trial on all training families, in five times the time"
+        )
     return search(
         tuning, journal, evaluate(data), seed=key, say=lambda text: say(f"{title}: {text}")
     )
@@ -60,10 +70,12 @@ def journal_path(run: Path, repeat: int, fold: int) -> Path:
     return run / "tuning" / f"{repeat}-{fold}.journal"
 
 
-def one_by_one(plan: LearnerPlan, seed: int, budget: Budget) -> Callable[[TrialData], Evaluate]:
+def one_by_one(
+    plan: LearnerPlan, seed: int, budget: Budget
+) -> Callable[[Sequence[TrialData]], Evaluate]:
     """Trials fitted in this process, one after the other."""
 
-    def on(data: TrialData) -> Evaluate:
+    def on(data: Sequence[TrialData]) -> Evaluate:
         def evaluate(trials: Sequence[Asked], rule: MedianRule | None) -> Iterator[Outcome]:
             for asked in trials:
                 yield run_trial(plan, asked, data, seed, budget, rule)

@@ -30,6 +30,9 @@ class Tuning:
         Trials of each fold.
     space : SearchSpace
         What is searched: the learner's space without what was set by hand.
+    folds : int
+        1: trials are scored on the validation families of the fold. K: on all families of its
+        training side, by K fits each.
     start : mapping
         The parameters that the learner has untuned: the first trial.
     """
@@ -37,6 +40,7 @@ class Tuning:
     trials: int
     space: SearchSpace
     start: Mapping[str, Value]
+    folds: int = 1
 
     def identity(self) -> dict[str, Any]:
         """What of it decides the result of a run."""
@@ -45,7 +49,10 @@ class Tuning:
             "per": "fold",
             "sampler": f"TPE, {STARTUP} at random first, {GENERATION} at a time",
             "pruner": "median",
-            "objective": "rmse on validation families",
+            "folds": self.folds,
+            "objective": "rmse on validation families"
+            if self.folds == 1
+            else f"rmse on training families, {self.folds} inner folds",
             "space": {name: one.told() for name, one in self.space.items()},
         }
 
@@ -55,7 +62,7 @@ class Tuning:
         return all(holds(one, self.start[name]) for name, one in self.space.items())
 
 
-def tuning_of(cls: Any, params: Mapping[str, Any], trials: int) -> Tuning | None:
+def tuning_of(cls: Any, params: Mapping[str, Any], trials: int, folds: int = 1) -> Tuning | None:
     """The search of a learner with some parameters set by hand, None if it has none.
 
     Raises
@@ -73,7 +80,7 @@ def tuning_of(cls: Any, params: Mapping[str, Any], trials: int) -> Tuning | None
             f"{', '.join(space)}; leave one of them out, or --tune"
         )
     start = {name: cls.info.defaults[name] for name in left}
-    return Tuning(trials, left, start)
+    return Tuning(trials, left, start, folds)
 
 
 def require_optuna() -> None:

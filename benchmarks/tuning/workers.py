@@ -72,9 +72,13 @@ class FoldTuner:
             tuned = tune_fold(plan, fold, sides, folder, trials, self._say)
         return self._wait(then(tuned))
 
-    def _over_workers(self, plan: LearnerPlan, seed: int) -> Callable[[TrialData], Evaluate]:
-        def on(data: TrialData) -> Evaluate:
-            there = self._client.scatter(data, hash=False)
+    def _over_workers(
+        self, plan: LearnerPlan, seed: int
+    ) -> Callable[[Sequence[TrialData]], Evaluate]:
+        def on(data: Sequence[TrialData]) -> Evaluate:
+            there = self._client.scatter([tuple(data)], hash=False)[
+                0
+            ]  # a list is sent item by item
 
             def evaluate(trials: Sequence[Asked], rule: MedianRule | None) -> Iterator[Outcome]:
                 from distributed import as_completed
@@ -122,7 +126,7 @@ class FoldTuner:
 def fit_trial(
     plan: LearnerPlan,
     asked: Asked,
-    data: TrialData,
+    data: Sequence[TrialData],
     seed: int,
     budget: Budget,
     rule: MedianRule | None,

@@ -108,7 +108,7 @@ def test_a_trial_is_scored_on_families_that_its_fit_has_not_seen(fakes, tunable,
 
     folder = RunFolder(tmp_path / "one", plan.digest)
     tuned = tune_fold(plan, 1, sides, folder, evaluate, lambda text: None)
-    data, batch = seen["data"], plan.data.batch
+    (data,), batch = seen["data"], plan.data.batch
     families = [set(part.family) for part in (data.train, data.stop, data.score)]
     assert not families[0] & families[1]
     assert not families[0] & families[2]
@@ -210,6 +210,45 @@ def test_nothing_of_the_genes_under_test_is_in_reach_of_the_tuner(
     assert not set(np.concatenate(rows).tolist()) & set(sides.test.tolist())
     assert read
     assert not set(read) & set(sides.test.tolist())
+
+
+def test_inner_folds_score_every_training_gene_once_by_fits_without_its_family(
+    fakes, tunable, tmp_path
+):
+    store = fakes.make_store()
+    (plan,) = plan_runs(store, options(tmp_path, tune=3, tune_folds=4))
+    _, sides = fold_facts(plan, 0)
+    seen = {}
+
+    def evaluate(data):
+        seen["data"] = data
+        return one_by_one(plan.learner, plan.seed, Budget())(data)
+
+    folder = RunFolder(tmp_path / "one", plan.digest)
+    tuned = tune_fold(plan, 0, sides, folder, evaluate, lambda text: None)
+    batch, parts = plan.data.batch, seen["data"]
+    everyone = sorted(batch.gene[np.concatenate([sides.train, sides.valid])])
+    assert sorted(g for part in parts for g in part.score.gene) == everyone
+    for part in parts:
+        families = [set(side.family) for side in (part.train, part.stop, part.score)]
+        assert not families[0] & families[1]
+        assert not (families[0] | families[1]) & families[2]
+        assert sorted([*part.train.gene, *part.stop.gene, *part.score.gene]) == everyone
+    # The untuned trial, by hand.
+    squares = []
+    for part in parts:
+        learner = tunable.Tunable()
+        learner.fit(part.train, part.stop, seed=0, budget=Budget())
+        squares.append((learner.predict(part.score) - part.score.targets) ** 2)
+    assert tuned.outcomes[0].value == pytest.approx(np.sqrt(np.concatenate(squares).mean()))
+    (one,) = run(store, options(tmp_path, tune=3), quiet())
+    (other,) = run(store, options(tmp_path, tune=3, tune_folds=4), quiet())
+    assert read_run(other.path).identity["tuning"]["folds"] == 4
+    assert one.path != other.path
+    (group,) = group_runs(read_runs(tmp_path / "runs"))
+    assert [m.label for m in group.methods] == [
+        "tunable@kmer (tuned 3) (tune-folds=1)", "tunable@kmer (tuned 3) (tune-folds=4)",
+    ]  # fmt: skip
 
 
 SCRIPT = """
