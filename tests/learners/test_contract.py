@@ -18,8 +18,17 @@ from learners.linear import Ridge
 from learners.registry import Unavailable, list_learners
 from learners.simulated import simulate
 
+# The variants of EMPRES are one class on other features: one of bins and one of codes stand for all.
+_LIKE_OTHERS = {"EMPRES_1", "EMPRES_3", "EMPRES_4"}
 
-@pytest.mark.parametrize("name", sorted(list_learners()))
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.nightly if name in _LIKE_OTHERS else ())
+        for name in sorted(list_learners())
+    ],
+)
 def test_registered_learner_keeps_the_contract(name: str) -> None:
     info = list_learners()[name]
     if isinstance(info, Unavailable):

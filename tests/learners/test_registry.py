@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT_IN = {
     "species_mean", "family_mean", "shuffled_labels", "ridge", "knn",
     "hist_gradient_boosting", "xgboost", "lightgbm", "onehot_cnn", "deepcre", "phytoexpr_cnn",
-    "phytoexpr_transformer", "stack", "concat",
+    "phytoexpr_transformer", "stack", "concat", "s2e", "gated",
+    "EMPRES_0", "EMPRES_1", "EMPRES_2", "EMPRES_3", "EMPRES_4",
 }  # fmt: skip
 
 

@@ -73,6 +73,17 @@ def test_two_processes_are_one_with_the_same_batches(script, here, epochs):
         assert one == pytest.approx(other, rel=1e-4)
 
 
+def test_processes_take_up_together_what_was_ended(script, here):
+    test = here.data().test
+    whole = here.Perceptron.load(script / "12").predict(test)
+    assert np.array_equal(whole, here.Perceptron.load(script / "resumed").predict(test))
+    first, second = (json.loads((script / f"lines-{rank}.json").read_text()) for rank in range(2))
+    assert first[0] == "taken up after epoch 4"
+    assert len(first) == 1 + 12 - 4
+    assert second == []  # the first process speaks for all
+    assert len(list((script / "checkpoint").iterdir())) == 1
+
+
 def test_shares_make_up_the_batches_of_one_process(here, monkeypatch):
     monkeypatch.setattr("learners.neural.rows.CACHE_BYTES", 0)
     train = here.data().train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,18 +40,36 @@ class Perceptron(TorchLearner):
         return Network()
 
     def plan(self) -> TrainingPlan:
-        return TrainingPlan(epochs=self.parameters["epochs"], batch_size=32)
+        return TrainingPlan(epochs=self.parameters["epochs"], batch_size=32, ema=0.5)
+
+
+class Killed(BaseException):
+    """Ends a fit as a signal would."""
 
 
 def data():
     return simulate("tabular", genes=300, seed=4, targets=2)
 
 
-def fitted(epochs: int) -> Perceptron:
+def fitted(epochs: int, **budget: Any) -> Perceptron:
     learner = Perceptron(epochs=epochs)
     one = data()
-    learner.fit(one.train, one.valid, seed=7, budget=Budget(threads=1))
+    learner.fit(one.train, one.valid, seed=7, budget=Budget(threads=1, **budget))
     return learner
+
+
+def fitted_in_two_goes(folder: Path) -> tuple[Perceptron, list[str]]:
+    """Ended in all processes in the fifth epoch, before its checkpoint; then taken up."""
+
+    def end(step: int, valid: float) -> bool:
+        if step == 5:
+            raise Killed
+        return False
+
+    with suppress(Killed):
+        fitted(12, checkpoint=folder, on_step=end)
+    said: list[str] = []
+    return fitted(12, checkpoint=folder, say=said.append), said
 
 
 if __name__ == "__main__":
@@ -61,3 +80,6 @@ if __name__ == "__main__":
             learner.save(out / str(epochs))
             said = {"curve": learner.learning_curve, "world": ranks.world_size}
             (out / f"{epochs}-{ranks.rank}.json").write_text(json.dumps(said))
+        resumed, lines = fitted_in_two_goes(out / "checkpoint")
+        resumed.save(out / "resumed")
+        (out / f"lines-{ranks.rank}.json").write_text(json.dumps(lines))
