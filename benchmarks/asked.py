@@ -108,10 +108,12 @@ def _plan(
 
 def _placed(store: Any, species: Sequence[str], member: Member, features: str | None) -> Member:
     """A member with its features, which it takes."""
-    info = get_learner(member.learner).info
+    cls = get_learner(member.learner)
+    info = cls.info
     if takes_no_features(info):
         return Member(member.learner, "", member.params)
-    chosen = member.features or features or default_features(store, species, info)
+    own = None if member.features else own_features(store, species, cls, member.params)
+    chosen = member.features or own or features or default_features(store, species, info)
     found = resolve(store, species, chosen)
     check_kinds(found, info, store, species)
     return Member(member.learner, found.name, member.params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -32,7 +33,7 @@ class Gated(TorchLearner):
 
     Parameters
     ----------
-    channels, width, hidden, dropout, embedder_dropout
+    channels, width, hidden, dropout, input_dropout, embedder_dropout
         Of the network, see :class:`learners.neural.gated_network.GatedSizes`.
     learning_rate, weight_decay, batch_size, epochs, patience, average, averaged, schedule, ema, amp
         Of the training, see :class:`learners.neural.plan.TrainingPlan`.
@@ -50,6 +51,7 @@ class Gated(TorchLearner):
             "width": 64,
             "hidden": 64,
             "dropout": 0.3,
+            "input_dropout": 0.5,
             "embedder_dropout": 0.2,
             "learning_rate": 1e-3,
             "weight_decay": 1e-2,
@@ -68,6 +70,7 @@ class Gated(TorchLearner):
         "width": Choice((32, 64, 128, 256)),
         "hidden": Choice((32, 64, 128)),
         "dropout": Range(0.0, 0.6),
+        "input_dropout": Range(0.0, 0.7),
         "embedder_dropout": Range(0.0, 0.5),
         "learning_rate": Range(1e-4, 1e-2, log=True),
         "weight_decay": Range(1e-4, 1.0, log=True),
@@ -81,6 +84,7 @@ class Gated(TorchLearner):
         width: int = 64,
         hidden: int = 64,
         dropout: float = 0.3,
+        input_dropout: float = 0.5,
         embedder_dropout: float = 0.2,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
@@ -98,7 +102,7 @@ class Gated(TorchLearner):
         for name in ("channels", "width", "hidden"):
             if given[name] < 1:
                 raise InputError(f"gated: {name} {given[name]}: at least 1")
-        for name in ("dropout", "embedder_dropout"):
+        for name in ("dropout", "input_dropout", "embedder_dropout"):
             if not 0 <= given[name] < 1:
                 raise InputError(f"gated: {name} {given[name]}: from 0, below 1")
         self.gates: dict[str, float] = {}
@@ -112,7 +116,7 @@ class Gated(TorchLearner):
         """A new network."""
         from learners.neural.gated_network import GatedNetwork, GatedSizes
 
-        named = ("channels", "width", "hidden", "dropout", "embedder_dropout")
+        named = (f.name for f in fields(GatedSizes))
         return GatedNetwork(layout, targets, GatedSizes(**{n: self.parameters[n] for n in named}))
 
     def prepare(self, network: nn.Module, train: FeatureBatch) -> None:

@@ -31,6 +31,8 @@ class GatedSizes:
         Of the head.
     dropout : float
         Of numbers: before the encodings and before the last layer.
+    input_dropout : float
+        Of the standardised numbers of bins and tables.
     embedder_dropout : float
         Chance that a gene in training sees nothing of an embedder; one is always left.
     """
@@ -39,6 +41,7 @@ class GatedSizes:
     width: int
     hidden: int
     dropout: float
+    input_dropout: float
     embedder_dropout: float
 
 
@@ -109,10 +112,17 @@ def _encoder(kind: str, shape: tuple[int, ...], sizes: GatedSizes) -> nn.Sequent
         wide = shape[0] * SEGMENTS * _Tower.filters
     elif kind == "bins":
         narrow = nn.Linear(channels_of(shape), sizes.channels)
-        layers = [Standardise(shape), Channels(), narrow, nn.GELU(), nn.Flatten()]
+        layers = [
+            Standardise(shape),
+            nn.Dropout(sizes.input_dropout),
+            Channels(),
+            narrow,
+            nn.GELU(),
+            nn.Flatten(),
+        ]
         wide = shape[0] * shape[1] * sizes.channels
     else:
-        layers = [Standardise(shape), nn.Flatten()]
+        layers = [Standardise(shape), nn.Dropout(sizes.input_dropout), nn.Flatten()]
         wide = math.prod(shape)
     return nn.Sequential(
         *layers, nn.Dropout(sizes.dropout), nn.Linear(wide, sizes.width), nn.LayerNorm(sizes.width),

@@ -14,7 +14,9 @@ from learners.neural.gated import Gated
 from learners.neural.gated_network import GatedNetwork, GatedSizes
 
 ONE = Budget(threads=1)
-SIZES = GatedSizes(channels=4, width=6, hidden=5, dropout=0.0, embedder_dropout=0.5)
+SIZES = GatedSizes(
+    channels=4, width=6, hidden=5, dropout=0.0, input_dropout=0.0, embedder_dropout=0.5
+)
 
 
 def genes(n: int = 400, seed: int = 0) -> FeatureBatch:
@@ -50,7 +52,15 @@ def split(batch: FeatureBatch) -> tuple[FeatureBatch, FeatureBatch, FeatureBatch
 
 def test_the_gate_leans_on_what_tells(tmp_path) -> None:
     train, valid, test = split(only(genes(), "noise", "told"))
-    learner = Gated(epochs=40, channels=8, width=32, hidden=16, dropout=0.1, learning_rate=3e-3)
+    learner = Gated(
+        epochs=40,
+        channels=8,
+        width=32,
+        hidden=16,
+        dropout=0.1,
+        input_dropout=0.1,
+        learning_rate=3e-3,
+    )
     learner.fit(train, valid, seed=0, budget=ONE)
     assert set(learner.gates) == {"noise", "told"}
     assert sum(learner.gates.values()) == pytest.approx(1)
