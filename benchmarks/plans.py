@@ -111,6 +111,12 @@ class LearnerPlan:
         return replace(self, params={**self.params, **params}, tuning=None)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What parameters that are None stand for, where the learner says so (its ``settings``)."""
+        known = dict(getattr(self.make(), "settings", {}))
+        return {name: known[name] for name in self.info.defaults if name in known}
+
+    @property
     def requires(self) -> tuple[str, ...]:
         """Modules that decide its numbers."""
         of_members = [
@@ -284,7 +290,7 @@ def identity_of(
         },
         "learner": {
             "name": learner.info.name,
-            "params": {**learner.info.defaults, **learner.params, **limits},
+            "params": {**learner.info.defaults, **learner.params, **learner.settings, **limits},
             "reference": learner.info.reference,
             "control": learner.info.control,
             "inputs": sorted(learner.info.inputs),

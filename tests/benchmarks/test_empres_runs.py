@@ -55,6 +55,8 @@ def test_every_variant_runs_on_its_own_features_whatever_the_others_are_given(st
     ]  # fmt: skip
     record = read_run(outcomes[3].path).run
     assert record["identity"]["learner"]["params"]["preset"] == "published"
+    assert record["identity"]["learner"]["params"]["units"] == 4
+    assert record["identity"]["learner"]["params"]["conv_layers"] == 4  # of the preset
     assert record["identity"]["features"] == "plantcaduceus+chrom.accessibility"
 
 
