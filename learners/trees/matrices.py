@@ -2,9 +2,9 @@
 
 A ``QuantileDMatrix`` needs about two bytes a value. What it takes to find the bin edges is more:
 XGBoost sketches all columns at once, in 0.3 to 0.8 MB a column whatever the number of rows, 5 to
-10 GB at 15,360 columns. Columns do not see each other in that sketch. So where they are many the
-edges are found some columns at a time and lent to the matrix by a reference matrix, which has one
-row for each edge.
+10 GB at 15,360 columns. So where columns are many, the edges are quantiles found here, some columns
+at a time, on rows that are held as they are stored; they are lent to the matrix by a reference
+matrix, which has one row for each edge.
 
 Past the memory, the binned features lie in a file: ``ExtMemQuantileDMatrix``, which reads them again
 for every level of every tree.
@@ -12,7 +12,8 @@ for every level of every tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,13 +23,16 @@ from numpy.typing import NDArray
 from learners.batch import FeatureBatch
 
 COLUMNS_AT_ONCE: Final = 512
-"""Columns that are sketched together; up to so many, XGBoost does it alone, on all rows."""
+"""Columns whose edges are found together; up to so many, XGBoost finds them, on all rows."""
 
 SKETCHED_VALUES: Final = 300_000_000
 """Most values on which the edges of wide features are found; they are held meanwhile, as stored."""
 
 BYTES_PER_VALUE: Final = 2.3
 """Of a binned matrix in memory: XGBoost keeps it by rows and by columns, a byte each."""
+
+ROUND_VALUES: Final = 1 << 24
+"""Values that are given to XGBoost at a time."""
 
 PAGE_VALUES: Final = 1 << 26
 """Values of a page of external memory; one page is read while another is used."""
@@ -52,7 +56,7 @@ def binned_matrix(
         Lends its bin edges: without it validation rows would be binned on their own.
     max_bin, threads : int
     sketched_rows : int or None
-        Rows on which the edges of more than :data:`COLUMNS_AT_ONCE` columns are found; None is all.
+        Most rows on which edges of more than :data:`COLUMNS_AT_ONCE` columns are found; None is all.
     folder : path or None
         Where binned features lie that are not to be held in memory.
 
@@ -73,15 +77,12 @@ def binned_matrix(
 def _iterator(batch: FeatureBatch, folder: Path | None) -> Any:
     import xgboost
 
-    rows = None if folder is None else max(64, PAGE_VALUES // batch.columns)
     shards = batch.without_targets()
-
-    def parts() -> Any:
-        return shards.shards() if rows is None else shards.runs(rows)
+    rows = max(64, (ROUND_VALUES if folder is None else PAGE_VALUES) // batch.columns)
 
     class Parts(xgboost.DataIter):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._parts = parts()
+            self._parts = _read_ahead(shards, rows)
             cache = None if folder is None else str(folder / "bins")
             super().__init__(cache_prefix=cache, release_data=True, on_host=False)
 
@@ -89,26 +90,55 @@ def _iterator(batch: FeatureBatch, folder: Path | None) -> Any:
             part = next(self._parts, None)
             if part is None:
                 return False
-            input_data(data=shards.matrix(part, np.float32))
+            input_data(data=part)
             return True
 
         def reset(self) -> None:
-            self._parts = parts()
+            self._parts = _read_ahead(shards, rows)
 
     return Parts()
 
 
-def _edges(batch: FeatureBatch, options: dict[str, Any], rows: int | None) -> Any:
-    """A small matrix with the bin edges that the batch, or a sample of its rows, has."""
-    import xgboost
+def _read_ahead(batch: FeatureBatch, rows: int) -> Iterator[NDArray[np.float32]]:
+    """Features some rows at a time; the next are read while these are used."""
+    parts = (batch.matrix(part, np.float32) for part in batch.runs(rows))
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = pool.submit(next, parts, None)
+            yield part
 
-    sample = _sampled(batch, rows)
+
+def _edges(batch: FeatureBatch, options: dict[str, Any], rows: int | None) -> Any:
+    """A small matrix with the bin edges of the batch, or of a sample of its rows.
+
+    Over several machines, of the samples of all: each then finds the same edges.
+    """
+    import xgboost
+    from xgboost import collective
+
+    machines = collective.get_world_size()
+    sample = _sampled(batch, None if rows is None else max(1, rows // machines))
     values = np.empty((options["max_bin"], batch.columns), np.float32)
-    for start in range(0, batch.columns, COLUMNS_AT_ONCE):
-        columns = slice(start, start + COLUMNS_AT_ONCE)
-        here = np.ascontiguousarray(sample[:, columns], np.float32)
-        pointer, cuts = xgboost.QuantileDMatrix(here, **options).get_quantile_cut()
-        values[:, columns] = _rows_with_edges(pointer, cuts, here.min(axis=0), len(values))
+
+    def find(start: int, here: NDArray[np.float32]) -> None:
+        values[:, start : start + COLUMNS_AT_ONCE] = column_edges(here, len(values))
+
+    with ThreadPoolExecutor(options["nthread"]) as pool:
+        found: list[Any] = []
+        for start in range(0, batch.columns, COLUMNS_AT_ONCE):
+            here = np.ascontiguousarray(sample[:, start : start + COLUMNS_AT_ONCE].T, np.float32)
+            if machines > 1:
+                own = collective.get_rank()
+                parts = [
+                    collective.broadcast(here if r == own else None, r) for r in range(machines)
+                ]
+                here = np.concatenate(parts, axis=1)
+            found = [*found, pool.submit(find, start, here)][-2 * options["nthread"] :]
+            # No more columns wait than are soon taken up.
+            found[0].result()
+        for one in found:
+            one.result()
     return xgboost.QuantileDMatrix(values, **options)
 
 
@@ -126,17 +156,30 @@ def _sampled(batch: FeatureBatch, rows: int | None) -> NDArray[Any]:
     return batch.without_targets().take(order).array(dtype)
 
 
-def _rows_with_edges(
-    pointer: NDArray[Any], cuts: NDArray[Any], least: NDArray[np.float32], max_bin: int
-) -> NDArray[np.float32]:
-    """Rows whose sketch has the edges of ``cuts``: the least value, then every edge within.
+def column_edges(columns: NDArray[np.float32], max_bin: int) -> NDArray[np.float32]:
+    """Rows whose sketch by XGBoost has the quantiles of some columns as its edges.
 
-    XGBoost lists before each column's edges something below all values, and last something above
-    all of them; both it makes anew. Columns of few edges repeat their last.
+    Parameters
+    ----------
+    columns : float32 array, shape (column, row)
+        Sorted in place.
+    max_bin : int
+
+    Returns
+    -------
+    float32 array, shape (max_bin, column)
+        First the least value, then those at which a bin begins: so that every bin holds as many rows,
+        or a bin for each value where there are no more values than bins.
     """
-    first = pointer[:-1].astype(np.int64)
-    within = np.diff(pointer).astype(np.int64) - 2
-    place = np.minimum(np.arange(max_bin)[:, None], within)
-    rows: NDArray[np.float32] = cuts[first + place].astype(np.float32)
-    rows[0] = least
-    return np.where(place == 0, least, rows)
+    columns.sort(axis=1)
+    count = columns.shape[1]
+    at = np.minimum(-(-np.arange(max_bin) * count // max_bin), count - 1)
+    edges: NDArray[np.float32] = columns[:, at].T.copy()
+    begins = np.ones(columns.shape, np.bool_)
+    np.not_equal(columns[:, 1:], columns[:, :-1], out=begins[:, 1:])
+    distinct = begins.sum(axis=1)
+    for column in np.flatnonzero(distinct <= max_bin).tolist():
+        values = columns[column, begins[column]]
+        edges[: len(values), column] = values
+        edges[len(values) :, column] = values[-1]
+    return edges

@@ -6,6 +6,7 @@ import importlib
 import tempfile
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from featurestore.errors import InputError
 from learners.base import Budget
 from learners.batch import ArraySource, Block, FeatureBatch
 from learners.places import Place, places
-from learners.trees import lgbm, matrices, xgb
+from learners.trees import lgbm, matrices
 from learners.trees.lgbm import LightGBM
 from learners.trees.xgb import XGBoost
 from tests.learners.generated import GeneratedSource, batch_of
@@ -64,27 +65,42 @@ def _fitted(learner: Any, budget: Budget = SHORT, **data: Any) -> tuple[Any, np.
     return learner, learner.predict(test.without_targets())
 
 
-def test_edges_found_some_columns_at_a_time_are_those_of_all_at_once(monkeypatch) -> None:
-    plain, expected = _fitted(XGBoost(max_bin=16))
+def _few_values(rows: int = 500) -> list[FeatureBatch]:
+    batch = _bins(rows)
+    values = np.round(batch.blocks["emb"].source.values)  # type: ignore[attr-defined]
+    source = ArraySource(values, kind="bins", shard_rows=37)
+    return _cut(replace(batch, blocks={"emb": Block(source, batch.blocks["emb"].rows)}))
+
+
+def test_of_few_values_each_is_a_bin_as_xgboost_has_it(monkeypatch) -> None:
+    """Bins are then the same, however edges were found, and so is every tree."""
+    train, valid, test = _few_values()
+    found = []
+    for columns in (512, 5):
+        monkeypatch.setattr(matrices, "COLUMNS_AT_ONCE", columns)
+        learner = XGBoost(max_bin=32)
+        learner.fit(train, valid, seed=1, budget=SHORT)
+        found.append((learner.predict(test).tolist(), learner.learning_curve))
+    assert found[0] == found[1]
+
+
+def test_of_many_values_every_bin_holds_as_many_rows(monkeypatch) -> None:
     monkeypatch.setattr(matrices, "COLUMNS_AT_ONCE", 5)
-    made: list[Any] = []
-    whole = matrices.binned_matrix
-    monkeypatch.setattr(
-        xgb, "binned_matrix", lambda *a, **k: made.append(whole(*a, **k)) or made[-1]
-    )
-    found, predicted = _fitted(XGBoost(max_bin=16))
-    assert np.array_equal(predicted, expected)
-    assert found.learning_curve == plain.learning_curve
-    # And each edge is the one that XGBoost finds for the rows in memory, all columns together.
-    train = _cut(_bins())[0]
-    rows = train.take(train.shard_order()).array(np.float32)
-    pointer, cuts = xgboost.QuantileDMatrix(rows, max_bin=16).get_quantile_cut()
-    own_pointer, own = made[0].get_quantile_cut()
-    assert np.array_equal(pointer, own_pointer)
-    # But for those beyond the values, where nothing is ever split.
-    within = np.ones(len(cuts), bool)
-    within[pointer[:-1]] = within[pointer[1:] - 1] = False
-    assert np.array_equal(cuts[within], own[within])
+    train = _cut(_bins(1000))[0]
+    matrix = matrices.binned_matrix(train, None, max_bin=16, threads=1, sketched_rows=None)
+    pointer, cuts = matrix.get_quantile_cut()
+    x = train.array(np.float32)
+    for column in range(x.shape[1]):
+        edges = cuts[pointer[column] : pointer[column + 1]]
+        distinct = np.unique(x[:, column])
+        count = np.histogram(x[:, column], [-np.inf, *edges[1:-1], np.inf])[0]
+        if len(distinct) <= 16:
+            assert edges[1:-1].tolist() == distinct[1:].tolist()
+        else:
+            assert len(count) == 16
+            # As many but for those that share a float16.
+            most = np.unique(x[:, column], return_counts=True)[1].max()
+            assert np.ptp(count) <= 1 + 2 * most
 
 
 def test_edges_of_a_sample_of_rows_learn_as_well(monkeypatch) -> None:
@@ -251,6 +267,7 @@ def test_who_watches_ends_the_search(make: Any) -> None:
 def test_features_are_never_held_whole(monkeypatch, make: Any, held: float) -> None:
     """Peak of what Python holds, features drawn as they are read: four times the rows, hardly more."""
     monkeypatch.setattr(matrices, "COLUMNS_AT_ONCE", 64)
+    monkeypatch.setattr(matrices, "ROUND_VALUES", 1 << 16)
     monkeypatch.setattr(lgbm, "SAMPLED_ROWS", 200)
     monkeypatch.setattr(importlib.import_module("learners.batch"), "_CELLS", 1 << 16)
     monkeypatch.setattr(lgbm, "_VALUES_AT_ONCE", 1 << 15)
