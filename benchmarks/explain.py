@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import resolve
-from benchmarks.genes import gene_frame
+from benchmarks.inputs.features import resolve
+from benchmarks.inputs.genes import gene_frame
 from benchmarks.predict.apply import Matched
 from benchmarks.predict.trained import TrainedRun
-from benchmarks.result_tables import read_result
-from benchmarks.results import write_table
+from benchmarks.runs.files import write_table
+from benchmarks.runs.tables import read_result
 from featurestore.errors import InputError
 from learners.batch import Block, FeatureBatch
 from learners.places import Place, places

@@ -32,7 +32,7 @@ def explain(runs: Path, store: Path, genes: int, top: int, as_json: bool) -> Non
     from benchmarks.explain import explain as explain_run
     from benchmarks.explain import write_importance
     from benchmarks.predict.trained import TrainedRun
-    from benchmarks.results import read_runs
+    from benchmarks.runs.files import read_runs
     from featurestore.store.reader import open_store
 
     opened, told, why = open_store(store), [], []

@@ -98,8 +98,8 @@ def mutagenesis(
     from benchmarks.mutagenesis.api import Scorers
     from benchmarks.mutagenesis.results import write_results
     from benchmarks.predict.trained import TrainedRun
-    from benchmarks.progress import Progress
     from benchmarks.report.mutagenesis import write_page
+    from benchmarks.runs.progress import Progress
 
     _one_kind(store, options)
     scorers = Scorers(
@@ -258,7 +258,7 @@ def take_saturation(options: dict[str, Any]) -> tuple[Any, dict[str, str | None]
 def saturate(store: Any, taken: tuple[Any, dict[str, str | None]], outcomes: Sequence[Any], asked_learners: Sequence[str], device: str) -> None:  # fmt: skip
     """Score the changes by each finished run of ``bench run``, into its folder."""
     from benchmarks.mutagenesis.api import saturate_runs
-    from benchmarks.progress import Progress
+    from benchmarks.runs.progress import Progress
     from learners.registry import get_learner
 
     classes = {

@@ -70,7 +70,7 @@ def predict(
     for note in trained.notes:
         _say(f"note: {note}")
     with _store(trained, dataset, out, variants, options) as store:
-        from benchmarks.genes import choose_species
+        from benchmarks.inputs.genes import choose_species
 
         species = choose_species(store, options["species"] if options["store"] else None)
         matched = Matched.of(trained, store, species)

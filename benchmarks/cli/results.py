@@ -25,8 +25,8 @@ def compare(runs: Path, metric: str, baseline: str | None, bootstrap: int, as_js
 
     With fewer than 5 repeats of 5 folds the comparison is descriptive, and says so.
     """
-    from benchmarks.compare import compare as compare_runs
-    from benchmarks.results import read_runs
+    from benchmarks.runs.files import read_runs
+    from benchmarks.scores.compare import compare as compare_runs
 
     found = compare_runs(read_runs(runs), metric=metric, baseline=baseline, bootstrap=bootstrap)
     click.echo(found.to_json() if as_json else for_terminal(found.render_text()))
@@ -48,9 +48,9 @@ def leaderboard(runs: Path, sort_by: str, bootstrap: int, by_species: bool, as_j
     if by_species:
         _by_species(runs, bootstrap, as_json)
         return
-    from benchmarks.leaderboard import leaderboard as rank
-    from benchmarks.leaderboard import render_text
-    from benchmarks.results import read_runs
+    from benchmarks.runs.files import read_runs
+    from benchmarks.scores.leaderboard import leaderboard as rank
+    from benchmarks.scores.leaderboard import render_text
 
     board = rank(read_runs(runs), sort_by=sort_by, bootstrap=bootstrap)
     if as_json:
@@ -60,8 +60,8 @@ def leaderboard(runs: Path, sort_by: str, bootstrap: int, by_species: bool, as_j
 
 
 def _by_species(runs: Path, bootstrap: int, as_json: bool) -> None:
-    from benchmarks.results import read_runs
-    from benchmarks.transfer import render_text, transfer_table
+    from benchmarks.runs.files import read_runs
+    from benchmarks.scores.transfer import render_text, transfer_table
 
     table = transfer_table(read_runs(runs), bootstrap=bootstrap)
     if as_json:
@@ -84,7 +84,7 @@ def _by_species(runs: Path, bootstrap: int, as_json: bool) -> None:
 def report(runs: Path, out: Path | None, show: bool, as_json: bool) -> None:
     """Leaderboard, scatter and fold panels, learning, cost, funnel and identity in one file."""
     from benchmarks.report.html import write_report
-    from benchmarks.results import read_runs
+    from benchmarks.runs.files import read_runs
 
     path = out if out is not None else runs / "report.html"
     found = read_runs(runs)

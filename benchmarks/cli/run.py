@@ -136,9 +136,9 @@ def run(
             "bench run is started once, not by torchrun or in each task of a job: give --scheduler for "
             "several machines, or call the fit of a learner in torch from a script (docs/loader.md)"
         )
-    from benchmarks.plans import RunOptions
-    from benchmarks.progress import Progress
-    from benchmarks.runner import run as run_all
+    from benchmarks.runs.plans import RunOptions
+    from benchmarks.runs.progress import Progress
+    from benchmarks.runs.runner import run as run_all
     from featurestore.store.reader import open_store
     from learners.base import Budget
 
@@ -154,7 +154,7 @@ def run(
 
 
 def _tell(outcomes: list[Any], as_json: bool) -> None:
-    from benchmarks.results import read_run
+    from benchmarks.runs.files import read_run
 
     facts = []
     for outcome in outcomes:

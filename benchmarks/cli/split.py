@@ -36,10 +36,10 @@ def split(
     keep_test_families: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a split, say how its folds look and whether a family stands on two sides, write it."""
-    from benchmarks.genes import choose_species, gene_frame
-    from benchmarks.leakage import gate
-    from benchmarks.split_files import load_split
-    from benchmarks.splits import write_split
+    from benchmarks.inputs.genes import choose_species, gene_frame
+    from benchmarks.splits.artefact import write_split
+    from benchmarks.splits.files import load_split
+    from benchmarks.splits.leakage import gate
     from featurestore.store.reader import open_store
 
     opened = open_store(store)
@@ -105,11 +105,11 @@ def audit(
     Windows of neighbouring genes that overlap across the sides of a fold, and genes half or more
     of whose sampled 31-mers recur on the training side.
     """
-    from benchmarks.audit_runs import audit_runs
-    from benchmarks.genes import choose_species, gene_frame
-    from benchmarks.leakage import audit as measure
-    from benchmarks.results import read_runs
-    from benchmarks.split_files import load_split
+    from benchmarks.inputs.genes import choose_species, gene_frame
+    from benchmarks.runs.files import read_runs
+    from benchmarks.scores.audit_runs import audit_runs
+    from benchmarks.splits.files import load_split
+    from benchmarks.splits.leakage import audit as measure
     from featurestore.store.reader import open_store
 
     opened = open_store(store)
@@ -132,7 +132,7 @@ def audit(
 
 
 def _write(report: Any, out: Path) -> None:
-    from benchmarks.leakage import CONTAINMENT
+    from benchmarks.splits.leakage import CONTAINMENT
 
     table = report.concerned
     table = table[table["family"] | (table["overlap"] > 0) | (table["identity"] >= CONTAINMENT)]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.stats import family_weights
+from benchmarks.scores.stats import family_weights
 
 FloatArray = NDArray[np.float64]
 METRICS: Final = ("pearson", "spearman", "sign_accuracy", "spearman_abs")

@@ -20,7 +20,7 @@ from benchmarks.predict.apply import Matched
 from benchmarks.predict.build import run_embedders
 from benchmarks.predict.output import read_about
 from benchmarks.predict.trained import TrainedRun
-from benchmarks.progress import Progress
+from benchmarks.runs.progress import Progress
 from featurestore.errors import InputError
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import PooledSource, parse
+from benchmarks.inputs.features import PooledSource, parse
 from benchmarks.mutagenesis.changes import Changes, single_base_changes
 from benchmarks.mutagenesis.genes import joined
 from benchmarks.mutagenesis.results import with_scores
@@ -24,7 +24,7 @@ from benchmarks.mutagenesis.zero_shot import UNIT, ZeroShot, ratios
 from benchmarks.predict.apply import each_in_parts
 from benchmarks.predict.inputs import required_inputs
 from benchmarks.predict.trained import TrainedRun
-from benchmarks.progress import Progress
+from benchmarks.runs.progress import Progress
 from featurestore.build.shards.compute import embed_range
 from featurestore.embedders.base import Embedder
 from featurestore.errors import InputError, unknown_name

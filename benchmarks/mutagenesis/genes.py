@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import PooledSource, parse
-from benchmarks.genes import gene_frame
+from benchmarks.inputs.features import PooledSource, parse
+from benchmarks.inputs.genes import gene_frame
 from benchmarks.mutagenesis.changes import Changes, Span, single_base_changes
 from benchmarks.mutagenesis.features import (
     GeneEmbedding,
@@ -25,7 +25,7 @@ from benchmarks.mutagenesis.windows import gene_windows
 from benchmarks.predict.apply import Matched, each_in_parts
 from benchmarks.predict.inputs import differences
 from benchmarks.predict.trained import Chosen
-from benchmarks.progress import Progress
+from benchmarks.runs.progress import Progress
 from featurestore.build.windows.window_source import WindowSource
 from featurestore.embedders.base import Embedder
 from featurestore.embedders.registry import make_embedder
@@ -52,7 +52,7 @@ class GeneJob:
         Number of the gene in ``source``.
     source : WindowSource
     info : Series
-        Its row of :func:`benchmarks.genes.gene_frame`.
+        Its row of :func:`benchmarks.inputs.genes.gene_frame`.
     changes : Changes
     """
 

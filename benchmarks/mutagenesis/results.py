@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.predict.output import write_predictions
-from benchmarks.result_tables import read_parquet
+from benchmarks.runs.tables import read_parquet
 from featurestore.errors import InputError
 from featurestore.sequence.iupac import LETTERS
 

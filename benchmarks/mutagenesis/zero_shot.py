@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.mutagenesis.changes import Changes
 from benchmarks.mutagenesis.genes import Asked, GeneJob, Tally, jobs, joined
 from benchmarks.mutagenesis.results import with_scores
-from benchmarks.progress import Progress
+from benchmarks.runs.progress import Progress
 from featurestore.errors import InputError, unknown_name
 from featurestore.score.genome import Bases, bases_of, stored_bases
 from featurestore.score.model import MaskedModel, can_score, masked_model

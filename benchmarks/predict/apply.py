@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import parse, resolve
-from benchmarks.genes import gene_frame
+from benchmarks.inputs.features import parse, resolve
+from benchmarks.inputs.genes import gene_frame
 from benchmarks.predict.inputs import match_store
 from benchmarks.predict.trained import Chosen, TrainedRun
 from benchmarks.tasks.haplotypes import Copies, haplotype_batch, haplotype_sources, mean_of_copies

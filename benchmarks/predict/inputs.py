@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Final
 
-from benchmarks.features import parse
+from benchmarks.inputs.features import parse
 from featurestore.embedders.base import EmbedderSpec
 from featurestore.errors import InputError
 

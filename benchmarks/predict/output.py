@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from benchmarks.results import write_atomic
+from benchmarks.runs.files import write_atomic
 from featurestore.cells import safe_row
 from featurestore.errors import InputError
 

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.identity import versions
-from benchmarks.results import RunResult, read_run, read_runs
-from benchmarks.splits import Split, read_split
+from benchmarks.runs.files import RunResult, read_run, read_runs
+from benchmarks.runs.identity import versions
+from benchmarks.splits.artefact import Split, read_split
 from featurestore.errors import InputError, UnknownNameError
 from learners.batch import FeatureBatch
 from learners.per_target import PerTarget
@@ -230,7 +230,7 @@ class TrainedRun:
         return Chosen(clean, FAMILY_TRAINED_ON)
 
     def choose_all(self, genes: pd.DataFrame) -> list[Chosen]:
-        """:meth:`choose` for a table of :func:`benchmarks.genes.gene_frame`."""
+        """:meth:`choose` for a table of :func:`benchmarks.inputs.genes.gene_frame`."""
         columns = (genes[name] for name in ("gene", "species", "family", "has_family"))
         return [
             self.choose(str(gene), str(species), str(family), has_family=bool(has))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.methods import group_runs
-from benchmarks.results import RunResult, write_atomic
-from benchmarks.stats import FALSE_POSITIVE_RATES, MIN_FOLDS, MIN_REPEATS
+from benchmarks.runs.files import RunResult, write_atomic
+from benchmarks.scores.methods import group_runs
+from benchmarks.scores.stats import FALSE_POSITIVE_RATES, MIN_FOLDS, MIN_REPEATS
 from benchmarks.text import number
 from featurestore.errors import InputError
 
@@ -26,7 +26,7 @@ def write_report(runs: Sequence[RunResult], path: Path, *, bootstrap: int = 1000
     Parameters
     ----------
     runs
-        Runs as read by :func:`benchmarks.results.read_runs`. Those that may not be compared
+        Runs as read by :func:`benchmarks.runs.files.read_runs`. Those that may not be compared
         stand in sections of their own.
     path
         The HTML file; its folder is made if need be.

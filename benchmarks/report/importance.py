@@ -10,8 +10,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from benchmarks.explain import read_importance
-from benchmarks.methods import Method
 from benchmarks.report.svg import INK, MUTED, canvas, css, style, to_svg
+from benchmarks.scores.methods import Method
 
 _MOST: Final = 12
 _WIDTH, _HEIGHT = 8.6, 1.5

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from benchmarks.methods import Method
 from benchmarks.report import figures
 from benchmarks.report.svg import css
+from benchmarks.scores.methods import Method
 from benchmarks.text import number
 
 _MOST_DENSITIES: Final = 6

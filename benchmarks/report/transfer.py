@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.methods import Group, Method
+from benchmarks.scores.methods import Group, Method
+from benchmarks.scores.transfer import OVERALL, group_rows, interval
 from benchmarks.text import number
-from benchmarks.transfer import OVERALL, group_rows, interval
 
 
 def section(

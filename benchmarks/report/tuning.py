@@ -11,8 +11,8 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.methods import Method, seed_of
 from benchmarks.report.svg import MUTED, canvas, css, style, to_svg
+from benchmarks.scores.methods import Method, seed_of
 from benchmarks.text import number
 
 _MOST_ROWS: Final = 25

@@ -12,8 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.methods import Method
 from benchmarks.report.svg import DENSITY, INK, MUTED, PAPER, canvas, style, to_svg
+from benchmarks.scores.methods import Method
 from benchmarks.text import number, p_text
 
 FloatArray = npt.NDArray[np.float64]

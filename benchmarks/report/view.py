@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.compare import compare, standing
-from benchmarks.leaderboard import method_row, missing_cells, simulated, summary
-from benchmarks.methods import Group, Method, reason_of, seed_of
 from benchmarks.report import importance, mutagenesis, panels, transfer, tuning, variants, words
 from benchmarks.report.figures import colours
 from benchmarks.report.svg import CONTROL, css
+from benchmarks.scores.compare import compare, standing
+from benchmarks.scores.leaderboard import method_row, missing_cells, simulated, summary
+from benchmarks.scores.methods import Group, Method, reason_of, seed_of
 from benchmarks.text import number, p_text, seconds, size
 
 _DOTPLOT: Final = (220.0, 8.0)  # width and margin of the interval plot, in px

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from benchmarks.compare import standing
-from benchmarks.marks import keeps_families
-from benchmarks.methods import Group
-from benchmarks.stats import MIN_FOLDS, MIN_REPEATS
+from benchmarks.scores.compare import standing
+from benchmarks.scores.marks import keeps_families
+from benchmarks.scores.methods import Group
+from benchmarks.scores.stats import MIN_FOLDS, MIN_REPEATS
 from benchmarks.text import number
 
 _HELD_OUT: Final = (

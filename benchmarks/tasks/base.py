@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import Features
+from benchmarks.inputs.features import Features
 from learners.batch import FeatureBatch
 
 Predict = Callable[[FeatureBatch], NDArray[np.float64]]
@@ -28,7 +28,7 @@ class TaskData:
     batch : FeatureBatch
         Every gene of the species in the order of ``genes``, with targets and mask.
     genes : DataFrame
-        From :func:`benchmarks.genes.gene_frame`.
+        From :func:`benchmarks.inputs.genes.gene_frame`.
     scored : bool array, shape (gene,)
         True where a gene may be learned from and scored.
     reason : list of str, length gene

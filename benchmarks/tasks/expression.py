@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import Features
-from benchmarks.targets import Targets, make_targets
+from benchmarks.inputs.features import Features
+from benchmarks.inputs.targets import Targets, make_targets
 from benchmarks.tasks.base import Predict, TaskData
 from learners.batch import Block, FeatureBatch
 
 
 class ExpressionTask:
-    """Expression of genes, one or several targets each, units as in :mod:`benchmarks.targets`."""
+    """Expression of genes, one or several targets each, units as in :mod:`benchmarks.inputs.targets`."""
 
     name: ClassVar[str] = "expression"
     summary: ClassVar[str] = "predict a gene's expression from its sequence features"
@@ -63,7 +63,7 @@ class ExpressionTask:
         self, predictions: pd.DataFrame, *, unit: str, bootstrap: int, seed: int
     ) -> pd.DataFrame:
         """Pooled, within species, per species, fold and target."""
-        from benchmarks.metrics import evaluate
+        from benchmarks.scores.metrics import evaluate
 
         return evaluate(predictions, unit=unit, bootstrap=bootstrap, seed=seed)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import PooledSource, parse
+from benchmarks.inputs.features import PooledSource, parse
 from learners.batch import Block, BlockSource, FeatureBatch
 from learners.sources import row_valid
 
@@ -101,7 +101,7 @@ def haplotype_sources(
     view : VariantView
         A variant set of one species.
     features : str
-        As in :mod:`benchmarks.features`; empty for none.
+        As in :mod:`benchmarks.inputs.features`; empty for none.
     gene, haplotype : int64 arrays, shape (n,)
         Rows of genes within the species, and a haplotype of each or −1.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.targets import _TRUE, is_log_unit
+from benchmarks.inputs.targets import _TRUE, is_log_unit
 from benchmarks.tasks.haplotypes import Copies
 from benchmarks.variant_effects.components import components
 from benchmarks.variant_effects.observed import background, observe

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.features import Features, parse
+from benchmarks.inputs.features import Features, parse
 from benchmarks.tasks.base import Predict, TaskData
 from benchmarks.tasks.expression import ExpressionTask
 from benchmarks.tasks.haplotypes import (
@@ -131,8 +131,8 @@ class VariantsTask:
         self, predictions: pd.DataFrame, *, unit: str, bootstrap: int, seed: int
     ) -> pd.DataFrame:
         """Metrics between genes as of task expression, and those of :mod:`benchmarks.variant_effects`."""
-        from benchmarks.metrics import evaluate
-        from benchmarks.results import PREDICTION_COLUMNS
+        from benchmarks.runs.files import PREDICTION_COLUMNS
+        from benchmarks.scores.metrics import evaluate
         from benchmarks.variant_effects.table import variant_rows
 
         of_gene = (predictions["haplotype"] == "").to_numpy()

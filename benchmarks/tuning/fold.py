@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.plans import LearnerPlan, RunPlan
-from benchmarks.run_folder import RunFolder
-from benchmarks.splits import Sides
+from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.plans import LearnerPlan, RunPlan
+from benchmarks.splits.artefact import Sides
 from benchmarks.tuning.journal import Journal
 from benchmarks.tuning.pruning import MedianRule
 from benchmarks.tuning.study import Evaluate, Tuned, search

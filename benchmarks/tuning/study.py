@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from benchmarks.results import TRIAL_COLUMNS
+from benchmarks.runs.files import TRIAL_COLUMNS
 from benchmarks.tuning.journal import Journal, params_text
 from benchmarks.tuning.plan import GENERATION, STARTUP, Tuning, distributions, load_optuna
 from benchmarks.tuning.pruning import MedianRule, median_rule
@@ -47,7 +47,7 @@ class Tuned:
     facts: Mapping[str, Any]
 
     def table(self, repeat: int, fold: int) -> pd.DataFrame:
-        """The trials, columns :data:`~benchmarks.results.TRIAL_COLUMNS`."""
+        """The trials, columns :data:`~benchmarks.runs.files.TRIAL_COLUMNS`."""
         rows, best = [], float("inf")
         for one in self.outcomes:
             value = float("nan") if one.value is None else one.value

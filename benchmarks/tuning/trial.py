@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.per_target import learner_for
-from benchmarks.plans import LearnerPlan
-from benchmarks.predicting import checked
-from benchmarks.recipes import balanced, shuffled
-from benchmarks.run_folder import describe
+from benchmarks.runs.folder import describe
+from benchmarks.runs.per_target import learner_for
+from benchmarks.runs.plans import LearnerPlan
+from benchmarks.runs.predicting import checked
+from benchmarks.splits.recipes import balanced, shuffled
 from benchmarks.tuning.pruning import MedianRule, Steps
 from featurestore.errors import InputError, StoreError
 from learners.base import Budget

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-from benchmarks.folds import fold_facts
-from benchmarks.plans import LearnerPlan, RunPlan
-from benchmarks.run_folder import RunFolder
+from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.folds import fold_facts
+from benchmarks.runs.plans import LearnerPlan, RunPlan
+from benchmarks.runs.worker_fits import alone
 from benchmarks.tuning.fold import tune_fold
 from benchmarks.tuning.pruning import MedianRule
 from benchmarks.tuning.study import Evaluate, Tuned
 from benchmarks.tuning.trial import Asked, Outcome, TrialData, failed, run_trial
-from benchmarks.worker_fits import alone
 from featurestore.errors import StoreError
 from learners.base import Budget
 

@@ -1,6 +1,6 @@
 """Metrics of the variants task: rows of the metric table, one scope at a time.
 
-The names are those of :data:`benchmarks.run_schema.VARIANT_METRICS`.
+The names are those of :data:`benchmarks.runs.schema.VARIANT_METRICS`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.metrics import bootstrap_scores, score
-from benchmarks.results import METRIC_COLUMNS
-from benchmarks.stats import percentile_interval
+from benchmarks.runs.files import METRIC_COLUMNS
+from benchmarks.scores.metrics import bootstrap_scores, score
+from benchmarks.scores.stats import percentile_interval
 from benchmarks.variant_effects.null import permuted
 from benchmarks.variant_effects.slope import BOTH, CLASSICAL, Error, slope
 from benchmarks.variant_effects.within import (

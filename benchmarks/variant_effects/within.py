@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.stats import family_bootstrap, percentile_interval
+from benchmarks.scores.stats import family_bootstrap, percentile_interval
 from benchmarks.variant_effects.components import choose
 from benchmarks.variant_effects.fixed import slope_within
 from benchmarks.variant_effects.slope import Error, Slope, slope, slope_of_freed

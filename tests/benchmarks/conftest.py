@@ -28,9 +28,9 @@ def trained(tmp_path_factory):
     import sys
 
     import featurestore
-    from benchmarks.plans import RunOptions
-    from benchmarks.progress import Progress
-    from benchmarks.runner import run
+    from benchmarks.runs.plans import RunOptions
+    from benchmarks.runs.progress import Progress
+    from benchmarks.runs.runner import run
     from featurestore.build.engine import build
     from featurestore.sample import write_sample
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.cli import bench
-from benchmarks.splits import read_split
+from benchmarks.splits.artefact import read_split
 from featurestore.errors import DamagedStoreError
 
 

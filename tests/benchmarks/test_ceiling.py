@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.ceiling import shares_of_ceiling
-from benchmarks.results import RunResult
+from benchmarks.runs.files import RunResult
+from benchmarks.scores.ceiling import shares_of_ceiling
 from featurestore.errors import InputError
 from featurestore.sample import write_sample
 

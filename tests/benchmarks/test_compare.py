@@ -9,9 +9,9 @@ import pytest
 from scipy import stats as sps
 from sklearn.metrics import r2_score
 
-from benchmarks.compare import compare
-from benchmarks.leaderboard import leaderboard, render_text
-from benchmarks.methods import group_runs
+from benchmarks.scores.compare import compare
+from benchmarks.scores.leaderboard import leaderboard, render_text
+from benchmarks.scores.methods import group_runs
 from featurestore.errors import InputError, UnknownNameError
 from tests.builders.runs import population, predictions_of, write_benchmark, write_run
 

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.plans import RunOptions
-from benchmarks.progress import Progress
-from benchmarks.results import read_run
-from benchmarks.runner import run
+from benchmarks.runs.files import read_run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
 from featurestore.errors import InputError
 from learners.base import Budget
 from learners.batch import ArraySource

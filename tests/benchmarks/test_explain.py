@@ -15,10 +15,10 @@ import featurestore
 from benchmarks.cli import bench
 from benchmarks.explain import COLUMNS, FILE, _tested, explain, read_importance
 from benchmarks.perf.trees_data import signal_bin, write_generated
-from benchmarks.plans import RunOptions
 from benchmarks.predict.trained import TrainedRun
-from benchmarks.progress import Progress
-from benchmarks.runner import run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
 from featurestore.errors import InputError
 from learners.base import Budget
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.asked import Asked, read_learner
-from benchmarks.leaderboard import leaderboard
-from benchmarks.methods import group_runs
-from benchmarks.plans import RunOptions
-from benchmarks.progress import Progress
-from benchmarks.results import read_run
-from benchmarks.runner import run
+from benchmarks.runs.asked import Asked, read_learner
+from benchmarks.runs.files import read_run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
+from benchmarks.scores.leaderboard import leaderboard
+from benchmarks.scores.methods import group_runs
 from featurestore.errors import InputError
 from learners.base import Budget
 from learners.registry import get_learner
@@ -66,7 +66,7 @@ def test_a_stack_runs_and_tells_its_weights(fakes, tmp_path):
     predictions = result.predictions
     fold = predictions[predictions["fold"] == 0]
     model = get_learner("stack").load(outcome.path / "model" / "0-0")
-    from benchmarks.runner import plan_runs
+    from benchmarks.runs.runner import plan_runs
 
     (plan,) = plan_runs(store, options(tmp_path, asked))
     row = {g: i for i, g in enumerate(plan.data.batch.gene)}

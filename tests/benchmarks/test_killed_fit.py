@@ -19,9 +19,9 @@ pytest.importorskip("torch")
 
 from safetensors import SafetensorError, safe_open
 
-from benchmarks.plans import RunOptions
-from benchmarks.progress import Progress
-from benchmarks.runner import run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
 from learners.base import Budget
 
 HERE = Path(__file__).parent
@@ -31,8 +31,8 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import bench_fakes
-from benchmarks.progress import Progress
-from benchmarks.runner import run
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
 from test_killed_fit import options
 
 
@@ -95,7 +95,7 @@ def test_a_run_killed_in_the_middle_of_a_fit_and_started_again_is_one_never_kill
     assert 2 <= done < EPOCHS
     assert not list((tmp_path / "killed").glob("*/run.json"))
     store, said = fakes.make_store(), StringIO()
-    monkeypatch.setattr("benchmarks.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.runs.progress.QUIET_SECONDS", 0.0)
     (resumed,) = run(store, options(tmp_path / "killed"), Progress(0, said))
     assert resumed.state == "ok"
     lines = [line for line in said.getvalue().splitlines() if "fold 1: " in line]

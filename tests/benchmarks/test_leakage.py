@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.audit_runs import audit_runs
-from benchmarks.genes import gene_frame
-from benchmarks.leakage import CONTAINMENT, audit, without
-from benchmarks.overlap import Windows, declared_regions, gene_windows, overlap_counts
-from benchmarks.plans import RunOptions
-from benchmarks.progress import Progress
-from benchmarks.results import read_run
-from benchmarks.runner import run
-from benchmarks.sketch import K, sketch, sketch_source
-from benchmarks.splits import make_split
+from benchmarks.inputs.genes import gene_frame
+from benchmarks.runs.files import read_run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
+from benchmarks.scores.audit_runs import audit_runs
+from benchmarks.splits.artefact import make_split
+from benchmarks.splits.leakage import CONTAINMENT, audit, without
+from benchmarks.splits.overlap import Windows, declared_regions, gene_windows, overlap_counts
+from benchmarks.splits.sketch import K, sketch, sketch_source
 from featurestore.sequence.iupac import decode, reverse_complement
 from learners.batch import ArraySource
 
@@ -182,7 +182,7 @@ def test_runs_are_scored_with_and_without_the_genes_concerned(fakes, tmp_path):
     assert any("changed" in note for note in audit_runs(store, [again])[0]["notes"])
     scores = {(s["reason"], s["metric"]): s for s in row["scores"]}
     genes = gene_frame(store, ["alpha"])
-    from benchmarks.splits import read_split
+    from benchmarks.splits.artefact import read_split
 
     split = read_split(outcome.path / "split.parquet")
     concerned = audit(store, ["alpha"], genes, split).select("overlap")

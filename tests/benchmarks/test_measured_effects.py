@@ -19,7 +19,7 @@ from benchmarks.mutagenesis.elements import Fitting, Place, parse_place, saturat
 from benchmarks.mutagenesis.measured import read_measured, read_references
 from benchmarks.mutagenesis.zero_shot import ZeroShot
 from benchmarks.predict.trained import TrainedRun
-from benchmarks.progress import Progress
+from benchmarks.runs.progress import Progress
 from featurestore.errors import InputError, UnknownNameError
 from featurestore.sample.grammar import Grammar
 from featurestore.sequence.iupac import LETTERS, N, decode, encode

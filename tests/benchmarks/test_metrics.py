@@ -10,9 +10,9 @@ import pytest
 from scipy import stats as sps
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from benchmarks.metrics import METRICS, evaluate
-from benchmarks.results import METRIC_COLUMNS
-from benchmarks.stats import family_weights
+from benchmarks.runs.files import METRIC_COLUMNS
+from benchmarks.scores.metrics import METRICS, evaluate
+from benchmarks.scores.stats import family_weights
 from featurestore.errors import InputError
 from tests.builders.runs import population, predictions_of
 

@@ -20,9 +20,9 @@ from benchmarks.mutagenesis.features import GeneEmbedding, code_overlay, touched
 from benchmarks.mutagenesis.genes import Asked, jobs
 from benchmarks.mutagenesis.windows import gene_windows, laid_down, sequence_data
 from benchmarks.predict.trained import TrainedRun
-from benchmarks.progress import Progress
 from benchmarks.report.html import render_report
-from benchmarks.results import read_run
+from benchmarks.runs.files import read_run
+from benchmarks.runs.progress import Progress
 from featurestore.build.shards.compute import embed_range
 from featurestore.embedders.base import EmbedderSpec
 from featurestore.embedders.kmer import Kmer

@@ -18,7 +18,7 @@ from benchmarks.predict.apply import Matched, predict_genes, predict_lines
 from benchmarks.predict.inputs import differences
 from benchmarks.predict.output import read_about, write_predictions
 from benchmarks.predict.trained import TrainedRun
-from benchmarks.splits import Split, read_split, write_split
+from benchmarks.splits.artefact import Split, read_split, write_split
 from featurestore.errors import InputError, UnknownNameError
 from featurestore.sequence.iupac import decode
 

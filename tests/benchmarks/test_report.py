@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from benchmarks.report.html import render_report, write_report
-from benchmarks.results import read_runs, write_json
+from benchmarks.runs.files import read_runs, write_json
 from featurestore.errors import InputError
 from tests.builders.runs import METHODS, population, write_benchmark, write_run
 

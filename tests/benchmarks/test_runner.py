@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
-from benchmarks.features import resolve
-from benchmarks.genes import gene_frame
-from benchmarks.methods import group_runs
-from benchmarks.plans import RunOptions, read_params
-from benchmarks.progress import Progress
-from benchmarks.results import METRIC_COLUMNS, PREDICTION_COLUMNS, digest_of, read_run, read_runs
-from benchmarks.runner import run
+from benchmarks.inputs.features import resolve
+from benchmarks.inputs.genes import gene_frame
+from benchmarks.runs.files import METRIC_COLUMNS, PREDICTION_COLUMNS, digest_of, read_run, read_runs
+from benchmarks.runs.plans import RunOptions, read_params
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
+from benchmarks.scores.methods import group_runs
 from benchmarks.tasks import get_task
 from featurestore.errors import DamagedStoreError, InputError, LeakageError, UnknownNameError
 from learners.base import Budget
@@ -248,8 +248,8 @@ def test_bad_predictions_are_failures(fakes, tmp_path, learner, message):
 
 SCRIPT = """
 from pathlib import Path
-from benchmarks.plans import RunOptions
-from benchmarks.runner import run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.runner import run
 import bench_fakes
 options = RunOptions(["bench_fakes:DiesInFold3"], out=Path({out!r}), bootstrap=20)
 run(bench_fakes.make_store(), options)

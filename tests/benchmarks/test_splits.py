@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import PredefinedSplit
 
-from benchmarks.genes import GENE_COLUMNS, gene_frame, with_families
-from benchmarks.leakage import gate
-from benchmarks.split_files import load_split, split_from_file
-from benchmarks.splits import AlignedSplit, make_split, read_split, write_split
+from benchmarks.inputs.genes import GENE_COLUMNS, gene_frame, with_families
+from benchmarks.splits.artefact import AlignedSplit, make_split, read_split, write_split
+from benchmarks.splits.files import load_split, split_from_file
+from benchmarks.splits.leakage import gate
 from featurestore.errors import InputError, InputFileNotFoundError, LeakageError
 
 
@@ -208,7 +208,7 @@ def test_gate_finds_exactly_the_families_found_by_hand(pairs):
     genes = frame([f"F{f}" for f, _ in pairs])
     if len({fold for _, fold in pairs}) < 2:
         return
-    from benchmarks.splits import VALIDATION, Split
+    from benchmarks.splits.artefact import VALIDATION, Split
 
     table = genes[["gene", "species", "family"]].assign(repeat=0, fold=[f for _, f in pairs])
     split = Split(table, {"name": "planted", "validation": VALIDATION})

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as sps
 from statsmodels.stats.multitest import multipletests
 
-from benchmarks.stats import (
+from benchmarks.scores.stats import (
     corrected_resampled_t,
     family_bootstrap,
     family_weights,
@@ -83,7 +83,7 @@ def test_weights_are_multinomial_draws_of_families():
 
 def test_weights_do_not_depend_on_how_many_fit_in_memory(monkeypatch):
     whole = np.concatenate(list(family_weights(30, 20, seed=1)))
-    monkeypatch.setattr("benchmarks.stats._WEIGHTS_AT_ONCE", 90)
+    monkeypatch.setattr("benchmarks.scores.stats._WEIGHTS_AT_ONCE", 90)
     np.testing.assert_array_equal(np.concatenate(list(family_weights(30, 20, seed=1))), whole)
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.features import PooledSource, Term, default_features, parse, resolve
-from benchmarks.targets import is_log_unit, make_targets
+from benchmarks.inputs.features import PooledSource, Term, default_features, parse, resolve
+from benchmarks.inputs.targets import is_log_unit, make_targets
 from featurestore.build.engine import build
 from featurestore.errors import InputError, UnknownNameError
 from featurestore.store.reader import open_store
@@ -201,7 +201,7 @@ def test_no_fitting_feature_gives_the_line_that_makes_one(fakes):
 def test_genes_that_lack_a_region_are_told(tmp_path):
     """A missing region reads zeros, which a learner can learn from: whoever reads the score must know."""
     import featurestore
-    from benchmarks.features import resolve
+    from benchmarks.inputs.features import resolve
     from featurestore.build.engine import build
 
     (tmp_path / "p.fa").write_text("".join(f">g{i}\n{'ACGT' * 5}\n" for i in range(4)))

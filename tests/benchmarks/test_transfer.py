@@ -12,15 +12,15 @@ from scipy.stats import pearsonr
 from sklearn.metrics import r2_score
 
 from benchmarks.cli import bench
-from benchmarks.leakage import gate
-from benchmarks.marks import marked
-from benchmarks.methods import group_runs
 from benchmarks.report.html import render_report
 from benchmarks.report.words import held_out
-from benchmarks.results import read_run, read_runs
-from benchmarks.runner import run
-from benchmarks.splits import AlignedSplit, make_split, read_split, write_split
-from benchmarks.transfer import render_text, transfer_table
+from benchmarks.runs.files import read_run, read_runs
+from benchmarks.runs.runner import run
+from benchmarks.scores.marks import marked
+from benchmarks.scores.methods import group_runs
+from benchmarks.scores.transfer import render_text, transfer_table
+from benchmarks.splits.artefact import AlignedSplit, make_split, read_split, write_split
+from benchmarks.splits.leakage import gate
 from featurestore.errors import InputError, LeakageError, UnknownNameError
 from tests.benchmarks.test_report import check_offline
 from tests.benchmarks.test_runner import options, quiet

@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from benchmarks.folds import fold_facts
-from benchmarks.methods import group_runs
-from benchmarks.plans import RunOptions
-from benchmarks.progress import Progress
 from benchmarks.report.html import render_report
-from benchmarks.results import TRIAL_COLUMNS, read_run, read_runs
-from benchmarks.run_folder import RunFolder
-from benchmarks.runner import plan_runs, run
+from benchmarks.runs.files import TRIAL_COLUMNS, read_run, read_runs
+from benchmarks.runs.folder import RunFolder
+from benchmarks.runs.folds import fold_facts
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import plan_runs, run
+from benchmarks.scores.methods import group_runs
 from benchmarks.tuning.fold import journal_path, one_by_one, tune_fold
 from benchmarks.tuning.journal import Journal
 from benchmarks.tuning.plan import Tuning
@@ -253,8 +253,8 @@ def test_inner_folds_score_every_training_gene_once_by_fits_without_its_family(
 
 SCRIPT = """
 from pathlib import Path
-from benchmarks.plans import RunOptions
-from benchmarks.runner import run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.runner import run
 import bench_fakes
 options = RunOptions(["tuning_fakes:DiesInTrial"], out=Path({out!r}), bootstrap=10, tune=8,
                      split="families-3fold")

@@ -7,10 +7,10 @@ from io import StringIO
 import pandas as pd
 import pytest
 
-from benchmarks.plans import RunOptions
-from benchmarks.progress import Progress
-from benchmarks.results import read_run
-from benchmarks.runner import run
+from benchmarks.runs.files import read_run
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
 
 pytestmark = [
     # Dask's own, while its workers come and go.

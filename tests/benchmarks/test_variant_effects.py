@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.run_schema import VARIANT_METRICS
+from benchmarks.runs.schema import VARIANT_METRICS
 from benchmarks.variant_effects.components import bic, choose, components
 from benchmarks.variant_effects.fixed import absorbed, demean
 from benchmarks.variant_effects.null import permuted

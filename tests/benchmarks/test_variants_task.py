@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.compare import compare
-from benchmarks.features import PooledSource
-from benchmarks.leaderboard import leaderboard
-from benchmarks.methods import group_runs
-from benchmarks.plans import RunOptions
-from benchmarks.progress import Progress
+from benchmarks.inputs.features import PooledSource
 from benchmarks.report.html import render_report
-from benchmarks.results import METRIC_COLUMNS, read_run, read_runs
-from benchmarks.run_schema import VARIANT_METRICS
-from benchmarks.runner import run
+from benchmarks.runs.files import METRIC_COLUMNS, read_run, read_runs
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.progress import Progress
+from benchmarks.runs.runner import run
+from benchmarks.runs.schema import VARIANT_METRICS
+from benchmarks.scores.compare import compare
+from benchmarks.scores.leaderboard import leaderboard
+from benchmarks.scores.methods import group_runs
 from benchmarks.tasks.haplotypes import Copies, HaplotypeSource, haplotype_sources, mean_of_copies
 from featurestore.build.engine import build
 from featurestore.errors import InputError, UnknownNameError

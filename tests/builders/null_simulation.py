@@ -77,7 +77,7 @@ def rates(simulations: int, seed: int = 0, replicates: int = 400) -> dict[str, f
     """False-positive rate of each procedure at a nominal 5 %."""
     from scipy.stats import ttest_1samp
 
-    from benchmarks.stats import corrected_resampled_t, family_bootstrap, percentile_interval
+    from benchmarks.scores.stats import corrected_resampled_t, family_bootstrap, percentile_interval
 
     def excludes_zero(totals: NDArray[np.float64]) -> bool:
         drawn = family_bootstrap(

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.metrics import evaluate
-from benchmarks.results import (
+from benchmarks.runs.files import (
     RESULT_SCHEMA,
     RunResult,
     digest_of,
@@ -22,6 +21,7 @@ from benchmarks.results import (
     write_json,
     write_table,
 )
+from benchmarks.scores.metrics import evaluate
 
 UNIT = "log10(1+TPM)"
 SPECIES = ("sim_alba", "sim_nigra")

@@ -273,9 +273,9 @@ def _vcf_score(folder: Path, data: bytes) -> None:
     "Chr1:10-20\nkmer+pc.embedding:pooled\nfamilies-5fold\nempres\nridge.penalty=0.5\nridge@kmer",
 )
 def _words(folder: Path, data: bytes) -> None:
-    from benchmarks.features import parse as features
-    from benchmarks.plans import split_learner
-    from benchmarks.recipes import parse as recipe
+    from benchmarks.inputs.features import parse as features
+    from benchmarks.runs.plans import split_learner
+    from benchmarks.splits.recipes import parse as recipe
     from featurestore.embedders.recipe import make_recipe
     from featurestore.store.query import parse_region
 
@@ -311,7 +311,7 @@ SPLIT = (
 def _split(folder: Path, data: bytes) -> None:
     import pandas as pd
 
-    from benchmarks.split_files import split_from_file
+    from benchmarks.splits.files import split_from_file
 
     genes = pd.DataFrame(
         {

@@ -278,10 +278,10 @@ def run_files() -> dict[str, bytes]:
 def _run_target(key: str) -> None:
     @_late(f"run:{key}", lambda: (run_files()[key],), file="run")
     def _read(folder: Path, data: bytes) -> None:
-        from benchmarks.leaderboard import leaderboard, render_text
-        from benchmarks.methods import group_runs
         from benchmarks.report.view import _audit, _funnels, _run, _shared
-        from benchmarks.results import read_runs
+        from benchmarks.runs.files import read_runs
+        from benchmarks.scores.leaderboard import leaderboard, render_text
+        from benchmarks.scores.methods import group_runs
 
         path = folder / "run"
         path.mkdir(exist_ok=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import featurestore
-from benchmarks.folds import fold_facts
-from benchmarks.plans import RunOptions
-from benchmarks.runner import plan_runs
+from benchmarks.runs.folds import fold_facts
+from benchmarks.runs.plans import RunOptions
+from benchmarks.runs.runner import plan_runs
 from featurestore.build.engine import build
 from learners.base import Budget
 from learners.registry import make_learner

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.own_features import own_features
+from benchmarks.inputs.own_features import own_features
 from featurestore.errors import InputError, UnknownNameError
 from learners.base import Budget
 from learners.batch import ArraySource, Block, FeatureBatch

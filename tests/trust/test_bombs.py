@@ -85,8 +85,8 @@ def test_a_line_without_end_is_told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
 def test_what_is_no_file_is_not_waited_for(tmp_path, kind):
-    from benchmarks.results import read_run
-    from benchmarks.split_files import split_from_file
+    from benchmarks.runs.files import read_run
+    from benchmarks.splits.files import split_from_file
     from featurestore.embedders.a2z.keras_file import read_keras
     from featurestore.embedders.checkpoint import read_json, read_tensors
     from featurestore.score.check import contigs_of
@@ -181,7 +181,7 @@ def test_many_columns_and_samples_are_counted_once(tmp_path):
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[" * 500 + "]" * 500])
 def test_deep_json_is_told_wherever_it_is_read(tmp_path, text):
-    from benchmarks.results import read_run
+    from benchmarks.runs.files import read_run
     from featurestore.embedders.checkpoint import read_json
     from learners.disk import load_config
 
@@ -200,7 +200,7 @@ def test_a_parquet_file_of_one_value_repeated_is_not_unfolded(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from benchmarks.result_tables import read_parquet
+    from benchmarks.runs.tables import read_parquet
 
     path = tmp_path / "x.parquet"
     column = pa.array(np.zeros(20_000_000, np.int8))
@@ -212,7 +212,7 @@ def test_a_parquet_file_of_one_value_repeated_is_not_unfolded(tmp_path):
 
 def test_a_split_is_not_unpacked_by_its_suffix(tmp_path):
     """pandas would unpack a zip, whatever its size."""
-    from benchmarks.split_files import split_from_file
+    from benchmarks.splits.files import split_from_file
 
     path = tmp_path / "s.csv.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -223,7 +223,7 @@ def test_a_split_is_not_unpacked_by_its_suffix(tmp_path):
 
 
 def test_json_of_a_run_is_held_to_its_size(tmp_path, monkeypatch):
-    from benchmarks.results import read_run
+    from benchmarks.runs.files import read_run
 
     monkeypatch.setattr(untrusted, "LARGEST_JSON", 1000)
     Path(tmp_path / "run.json").write_text(json.dumps({"a": "x" * 2000}))

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.cli import bench
-from benchmarks.leaderboard import leaderboard
 from benchmarks.report.html import render_report
-from benchmarks.results import read_run, read_runs, write_json, write_table
+from benchmarks.runs.files import read_run, read_runs, write_json, write_table
+from benchmarks.scores.leaderboard import leaderboard
 from featurestore.errors import InputError
 from tests.builders.runs import population, write_run
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from scipy.stats import pearsonr
 
 from benchmarks.cli import bench
-from benchmarks.results import read_runs
+from benchmarks.runs.files import read_runs
 from featurestore.cli import cli
 from tests.builders.deposits import genes, write_arrays, write_data_csv
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.results import RunResult, Status
+from benchmarks.runs.files import RunResult, Status
 
 Fold = tuple[str, str]
 """Name of the repeat (as in :meth:`Method.predictions`) and of the fold."""

@@ -6,9 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from benchmarks.features import check_kinds, default_features, parse, resolve, takes_no_features
-from benchmarks.own_features import own_features
-from benchmarks.plans import LearnerPlan, RunOptions, read_params, split_learner
+from benchmarks.inputs.features import (
+    check_kinds,
+    default_features,
+    parse,
+    resolve,
+    takes_no_features,
+)
+from benchmarks.inputs.own_features import own_features
+from benchmarks.runs.plans import LearnerPlan, RunOptions, read_params, split_learner
 from benchmarks.tuning.plan import require_optuna, tuning_of
 from featurestore.errors import InputError
 from learners.base import LearnerInfo

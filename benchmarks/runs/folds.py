@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.identity import PeakMemory
-from benchmarks.per_target import learner_for
-from benchmarks.plans import RunPlan
-from benchmarks.predicting import checked, nothing
-from benchmarks.run_folder import RunFolder, best_step, describe, learning_table
-from benchmarks.splits import Sides
+from benchmarks.runs.folder import RunFolder, best_step, describe, learning_table
+from benchmarks.runs.identity import PeakMemory
+from benchmarks.runs.per_target import learner_for
+from benchmarks.runs.plans import RunPlan
+from benchmarks.runs.predicting import checked, nothing
+from benchmarks.splits.artefact import Sides
 from benchmarks.tasks import get_task
 from benchmarks.tasks.base import Task
 from benchmarks.tuning.study import Tuned

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmarks.methods import Group, Method, group_runs
-from benchmarks.metrics import HIGHER_IS_BETTER, METRICS, bootstrap_scores, score
-from benchmarks.results import RunResult
-from benchmarks.stats import (
+from benchmarks.runs.files import RunResult
+from benchmarks.scores.methods import Group, Method, group_runs
+from benchmarks.scores.metrics import HIGHER_IS_BETTER, METRICS, bootstrap_scores, score
+from benchmarks.scores.stats import (
     MIN_FOLDS,
     MIN_REPEATS,
     NOMINAL,
@@ -104,7 +104,7 @@ def compare(
     Parameters
     ----------
     runs
-        Runs as read by :func:`benchmarks.results.read_runs`; seeds of a method are its repeats.
+        Runs as read by :func:`benchmarks.runs.files.read_runs`; seeds of a method are its repeats.
     metric
         One of pearson, spearman, r2, mse, rmse, mae.
     baseline

@@ -14,10 +14,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.marks import SYMBOL, keeps_families, seen_species
-from benchmarks.methods import Group, Method, group_runs, reason_of
-from benchmarks.metrics import HIGHER_IS_BETTER, evaluate
-from benchmarks.results import RunResult
+from benchmarks.runs.files import RunResult
+from benchmarks.scores.marks import SYMBOL, keeps_families, seen_species
+from benchmarks.scores.methods import Group, Method, group_runs, reason_of
+from benchmarks.scores.metrics import HIGHER_IS_BETTER, evaluate
 from benchmarks.text import align, number, seconds, size
 from featurestore.errors import InputError, unknown_name
 
@@ -42,7 +42,7 @@ def leaderboard(
     Parameters
     ----------
     runs
-        Runs as read by :func:`benchmarks.results.read_runs`.
+        Runs as read by :func:`benchmarks.runs.files.read_runs`.
     sort_by
         One of r2, pearson, spearman, rmse (pooled).
     bootstrap

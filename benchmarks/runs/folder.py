@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.results import (
+from benchmarks.runs.files import (
     LEARNING_COLUMNS,
     RESULT_SCHEMA,
     Status,
     write_json,
     write_table,
 )
-from benchmarks.splits import write_split
+from benchmarks.splits.artefact import write_split
 from featurestore.plain_json import plain
 
 FOLD_KEYS = (

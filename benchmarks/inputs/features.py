@@ -48,7 +48,7 @@ class Features:
     name : str
         The expression; empty for none.
     sources : mapping of term to BlockSource
-        Rows in the order of :func:`benchmarks.genes.gene_frame`.
+        Rows in the order of :func:`benchmarks.inputs.genes.gene_frame`.
     usable : bool array, shape (gene,)
         True where every feature may be used.
     reason : list of str, length gene

@@ -36,8 +36,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-from benchmarks.results import METRIC_COLUMNS, PREDICTION_COLUMNS
-from benchmarks.stats import FloatArray, family_bootstrap, percentile_interval
+from benchmarks.runs.files import METRIC_COLUMNS, PREDICTION_COLUMNS
+from benchmarks.scores.stats import FloatArray, family_bootstrap, percentile_interval
 from featurestore.errors import InputError
 
 METRICS: Final = ("pearson", "spearman", "r2", "mse", "rmse", "mae")
@@ -115,7 +115,7 @@ def bootstrap_scores(
     shape
         Number of families and of groups.
     replicates, seed
-        As in :func:`benchmarks.stats.family_bootstrap`; groups share the draws.
+        As in :func:`benchmarks.scores.stats.family_bootstrap`; groups share the draws.
 
     Returns
     -------

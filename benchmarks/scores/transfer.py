@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from benchmarks.leaderboard import summary
-from benchmarks.marks import LEGEND, SYMBOL, seen_species
-from benchmarks.methods import Group, Method, group_runs
-from benchmarks.results import RunResult
+from benchmarks.runs.files import RunResult
+from benchmarks.scores.leaderboard import summary
+from benchmarks.scores.marks import LEGEND, SYMBOL, seen_species
+from benchmarks.scores.methods import Group, Method, group_runs
 from benchmarks.text import align, number
 
 METRICS: Final = ("r2", "pearson")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.splits import AlignedSplit, Split
+from benchmarks.splits.artefact import AlignedSplit, Split
 from benchmarks.tasks.base import TaskData
 from featurestore.errors import InputError
 

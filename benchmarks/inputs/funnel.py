@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.features import common_embedders
-from benchmarks.splits import AlignedSplit
+from benchmarks.inputs.features import common_embedders
+from benchmarks.splits.artefact import AlignedSplit
 from benchmarks.tasks.base import TaskData
 
 EXAMPLES = 5

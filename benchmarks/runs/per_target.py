@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.plans import LearnerPlan
+from benchmarks.runs.plans import LearnerPlan
 from learners.batch import FeatureBatch
 from learners.per_target import PerTarget
 

@@ -8,7 +8,7 @@
                tuning/<repeat>-<fold>.journal   the same as Optuna's journal
                model/<repeat>-<fold>/   what Learner.save wrote
 
-This module and :mod:`benchmarks.stats` need numpy, pandas and pyarrow only, so results can be
+This module and :mod:`benchmarks.scores.stats` need numpy, pandas and pyarrow only, so results can be
 analysed where no learner is installed.
 """
 
@@ -24,8 +24,8 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from benchmarks.result_tables import read_result
-from benchmarks.run_schema import check_run
+from benchmarks.runs.schema import check_run
+from benchmarks.runs.tables import read_result
 from featurestore.errors import InputError
 from featurestore.untrusted import read_json
 

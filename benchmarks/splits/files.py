@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.genes import family_notes
-from benchmarks.result_tables import read_parquet
-from benchmarks.splits import (
+from benchmarks.inputs.genes import family_notes
+from benchmarks.runs.tables import read_parquet
+from benchmarks.splits.artefact import (
     SPLIT_COLUMNS,
     VALIDATION,
     Split,

@@ -1,6 +1,6 @@
 """How much of what the sequence explains each run on the simulated sample has found.
 
-    python -m benchmarks.ceiling RUNS SAMPLE
+    python -m benchmarks.scores.ceiling RUNS SAMPLE
 
 ``SAMPLE`` is a folder of ``fs init``; its ``truth/`` says what the grammar alone makes of each
 gene. The ceiling is scored on exactly the genes that a run has scored, so that a share of 1 is
@@ -16,8 +16,8 @@ from typing import Final
 import click
 import pandas as pd
 
-from benchmarks.metrics import METRICS, score
-from benchmarks.results import RunResult, read_runs
+from benchmarks.runs.files import RunResult, read_runs
+from benchmarks.scores.metrics import METRICS, score
 from featurestore.errors import InputError
 
 SHOWN: Final = ("r2", "pearson")

@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.folds import FitFold, fold_facts, run_fold
-from benchmarks.plans import RunOptions, RunPlan
-from benchmarks.run_folder import RunFolder, describe
-from benchmarks.splits import Split
+from benchmarks.runs.folder import RunFolder, describe
+from benchmarks.runs.folds import FitFold, fold_facts, run_fold
+from benchmarks.runs.plans import RunOptions, RunPlan
+from benchmarks.runs.worker_fits import alone
+from benchmarks.splits.artefact import Split
 from benchmarks.tasks.base import TaskData
 from benchmarks.tuning.study import Tuned
 from benchmarks.tuning.workers import FoldTuner
-from benchmarks.worker_fits import alone
 from featurestore.errors import ClusterError, StoreError
 from learners.base import Budget
 from learners.workers import connected

@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.genes import family_notes
-from benchmarks.recipes import NO_FOLD, parse, shuffled
-from benchmarks.result_tables import read_parquet
+from benchmarks.inputs.genes import family_notes
+from benchmarks.runs.tables import read_parquet
+from benchmarks.splits.recipes import NO_FOLD, parse, shuffled
 from featurestore.errors import InputError, InputFileNotFoundError
 from featurestore.untrusted import parse_json
 
@@ -126,7 +126,7 @@ def make_split(
     Parameters
     ----------
     genes : DataFrame
-        From :func:`benchmarks.genes.gene_frame`; the order of its rows does not matter.
+        From :func:`benchmarks.inputs.genes.gene_frame`; the order of its rows does not matter.
     name : str
         ``families-<K>fold``, ``leave-one-species-out``, ``leave-one-chromosome-out``,
         ``empres``, ``random-<K>fold``, ``species:TRAIN,…->TEST,…``.
@@ -174,7 +174,7 @@ class AlignedSplit:
     ----------
     split : Split
     genes : DataFrame
-        From :func:`benchmarks.genes.gene_frame`.
+        From :func:`benchmarks.inputs.genes.gene_frame`.
     repeat : int
     labelled : bool array, shape (gene,), optional
         Validation is drawn from the families of these genes, and its share counts them alone:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pandas as pd
 
-from benchmarks.genes import gene_frame
-from benchmarks.leakage import AuditReport, audit, without
-from benchmarks.plans import groups_of
-from benchmarks.results import RunResult, write_json
-from benchmarks.splits import read_split
+from benchmarks.inputs.genes import gene_frame
+from benchmarks.runs.files import RunResult, write_json
+from benchmarks.runs.plans import groups_of
+from benchmarks.splits.artefact import read_split
+from benchmarks.splits.leakage import AuditReport, audit, without
 from benchmarks.tasks import get_task
 from featurestore.errors import InputError
 from featurestore.plain_json import plain

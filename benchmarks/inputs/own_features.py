@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.features import CODES, Term, common_embedders, parse
+from benchmarks.inputs.features import CODES, Term, common_embedders, parse
 from featurestore.errors import InputError
 
 

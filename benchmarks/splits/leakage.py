@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.overlap import gene_windows, overlap_counts
-from benchmarks.sketch import Sketches, sketch_source
-from benchmarks.splits import AlignedSplit, Sides, Split
+from benchmarks.splits.artefact import AlignedSplit, Sides, Split
+from benchmarks.splits.overlap import gene_windows, overlap_counts
+from benchmarks.splits.sketch import Sketches, sketch_source
 from featurestore.errors import LeakageError
 
 CONTAINMENT: Final = 0.5
@@ -72,7 +72,7 @@ def gate(split: Split, genes: pd.DataFrame, *, allow: bool = False) -> LeakageRe
     ----------
     split : Split
     genes : DataFrame
-        From :func:`benchmarks.genes.gene_frame`. Families are taken from here, not from the
+        From :func:`benchmarks.inputs.genes.gene_frame`. Families are taken from here, not from the
         split, so that a file cannot vouch for itself.
     allow : bool
         Report only.
@@ -193,7 +193,7 @@ def audit(
     store : featurestore.store.reader.Store
     species : sequence of str
     genes : DataFrame
-        From :func:`benchmarks.genes.gene_frame` over the same species.
+        From :func:`benchmarks.inputs.genes.gene_frame` over the same species.
     split : Split
     repeats : sequence of int, optional
         All of the split's by default.

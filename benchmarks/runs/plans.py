@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.features import parse
-from benchmarks.identity import versions
-from benchmarks.results import digest_of, label_of
-from benchmarks.splits import AlignedSplit, Split
+from benchmarks.inputs.features import parse
+from benchmarks.runs.files import digest_of, label_of
+from benchmarks.runs.identity import versions
+from benchmarks.splits.artefact import AlignedSplit, Split
 from benchmarks.tasks.base import TaskData
 from benchmarks.tuning.plan import Tuning
 from featurestore.errors import InputError, unknown_name

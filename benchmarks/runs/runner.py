@@ -15,21 +15,21 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.asked import learners_asked
-from benchmarks.features import Features, check_kinds, resolve
-from benchmarks.folds import FitFold, run_fold
-from benchmarks.funnel import scored_funnel
-from benchmarks.genes import choose_species, gene_frame
-from benchmarks.identity import device_name, thread_count
-from benchmarks.labels import check_labels
-from benchmarks.leakage import gate
-from benchmarks.marks import KEPT, keeps_families, marked, seen_species
-from benchmarks.plans import RunOptions, RunPlan, identity_of, placed
+from benchmarks.inputs.features import Features, check_kinds, resolve
+from benchmarks.inputs.funnel import scored_funnel
+from benchmarks.inputs.genes import choose_species, gene_frame
+from benchmarks.inputs.labels import check_labels
 from benchmarks.predict.inputs import recorded_inputs
-from benchmarks.progress import Progress
-from benchmarks.run_folder import RunFolder, describe, run_record
-from benchmarks.split_files import load_split
-from benchmarks.splits import Split
+from benchmarks.runs.asked import learners_asked
+from benchmarks.runs.folder import RunFolder, describe, run_record
+from benchmarks.runs.folds import FitFold, run_fold
+from benchmarks.runs.identity import device_name, thread_count
+from benchmarks.runs.plans import RunOptions, RunPlan, identity_of, placed
+from benchmarks.runs.progress import Progress
+from benchmarks.scores.marks import KEPT, keeps_families, marked, seen_species
+from benchmarks.splits.artefact import Split
+from benchmarks.splits.files import load_split
+from benchmarks.splits.leakage import gate
 from benchmarks.tasks import get_task
 from benchmarks.tasks.base import Task
 from featurestore.errors import InputError
@@ -89,7 +89,7 @@ def _fitting(
 ) -> AbstractContextManager[FitFold]:
     """What fits the folds: this process, or the workers of a scheduler."""
     if options.scheduler is not None and options.spread == "folds":
-        from benchmarks.spread import folds_over_workers
+        from benchmarks.runs.spread import folds_over_workers
 
         return folds_over_workers(plans, options, options.scheduler, progress.say)
     budget = replace(options.budget, say=progress.during)

@@ -1,0 +1,1 @@
+"""What a run reads of a store: genes, features, targets, and the funnel that says who is left out."""

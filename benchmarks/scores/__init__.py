@@ -1,0 +1,1 @@
+"""What is made of predictions: metrics, intervals, comparisons, leaderboard, transfer."""

@@ -1,0 +1,1 @@
+"""Which gene is tested in which fold, and whether anything leaks across."""
