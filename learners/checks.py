@@ -10,6 +10,7 @@ import inspect
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from learners.base import Budget, Kind, Learner, LearnerInfo
 from learners.batch import FeatureBatch
+from learners.imputation.simulated import one_tissue
 from learners.registry import get_learner
 from learners.search import search_space_of
 from learners.simulated import (
@@ -71,8 +73,21 @@ class _Case:
     def info(self) -> LearnerInfo:
         return self.cls.info
 
-    def data(self, genes: int | None = None, **options: Any) -> Simulation:
-        return simulate(self.kind, genes=genes or self.genes, **options)
+    def data(self, **options: Any) -> Simulation:
+        return simulate(self.kind, genes=self.genes, **options)
+
+    @cached_property
+    def few(self) -> Simulation:
+        """Few rows, for what does not ask how well it learns."""
+        return self.several(1)
+
+    def several(self, targets: int) -> Simulation:
+        return simulate(self.kind, genes=240, targets=targets)
+
+    @cached_property
+    def once(self) -> Learner:
+        """Fitted shortly on :attr:`few`: one fit serves all checks that only predict."""
+        return self.fitted(self.few)
 
     def fitted(self, data: Simulation, budget: Budget = _SHORT, seed: int = 1) -> Learner:
         learner = self.cls()
@@ -142,8 +157,8 @@ def _info(cls: type[Learner]) -> str:
 
 
 def _same_seed(case: _Case) -> str:
-    data = case.data(240)
-    first, second = (case.fitted(data).predict(data.test) for _ in range(2))
+    data = case.few
+    first, second = (one.predict(data.test) for one in (case.once, case.fitted(data)))
     _require_shape(first, data.test)
     if case.info.deterministic == "exact":
         if not np.array_equal(first, second):
@@ -154,8 +169,7 @@ def _same_seed(case: _Case) -> str:
 
 
 def _order(case: _Case) -> str:
-    data = case.data(240)
-    learner, test = case.fitted(data), data.test.without_targets()
+    learner, test = case.once, case.few.test.without_targets()
     order = np.random.default_rng(5).permutation(len(test)).astype(np.int64)
     _require_close(
         learner.predict(test)[order], learner.predict(test.take(order)), "rows in another order"
@@ -164,8 +178,7 @@ def _order(case: _Case) -> str:
 
 
 def _batch_size(case: _Case) -> str:
-    data = case.data(240)
-    learner, test = case.fitted(data), data.test.without_targets()
+    learner, test = case.once, case.few.test.without_targets()
     whole = learner.predict(test)
     some = range(0, len(test), max(1, len(test) // 12))
     alone = np.concatenate([learner.predict(test.take(np.array([i], np.int64))) for i in some])
@@ -174,8 +187,7 @@ def _batch_size(case: _Case) -> str:
 
 
 def _no_test_label(case: _Case) -> str:
-    data = case.data(240)
-    learner = case.fitted(data)
+    data, learner = case.few, case.once
     hidden = learner.predict(data.test.without_targets())
     shown = learner.predict(data.test)
     if not np.array_equal(hidden, shown):
@@ -191,8 +203,7 @@ def _no_test_label(case: _Case) -> str:
 
 
 def _round_trip(case: _Case) -> str:
-    data = case.data(240)
-    learner, test = case.fitted(data), data.test.without_targets()
+    learner, test = case.once, case.few.test.without_targets()
     before = learner.predict(test)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
@@ -232,13 +243,12 @@ def _shuffled(case: _Case) -> str:
 def _nan(case: _Case) -> str:
     if case.kind in ("none", "codes"):
         raise _NotApplicable("it looks at no feature that can hold NaN")
-    data = case.data(240)
+    data, fitted = case.few, case.once
 
     def spoil(values: NDArray[Any]) -> NDArray[Any]:
         values[len(values) // 2].flat[0] = np.nan
         return values
 
-    fitted = case.fitted(data)
     spoilt = change_features(data.test, spoil).without_targets()
     attempts: dict[str, Callable[[], Any]] = {
         "fit": lambda: case.fitted(
@@ -258,8 +268,12 @@ def _nan(case: _Case) -> str:
 def _one_feature(case: _Case) -> str:
     if case.kind == "none":
         raise _NotApplicable("it looks at no feature")
+    if case.kind == "profile":
+        data = case.few.map(one_tissue)
+        _require_shape(case.fitted(data).predict(data.test.without_targets()), data.test)
+        return "fits one tissue"
     last = (..., slice(0, 16)) if case.kind == "codes" else (..., slice(0, 1))
-    data = case.data(240).map(lambda batch: change_features(batch, lambda x: _first(x, last)))
+    data = case.few.map(lambda batch: change_features(batch, lambda x: _first(x, last)))
     _require_shape(case.fitted(data).predict(data.test.without_targets()), data.test)
     return "fits one feature"
 
@@ -275,7 +289,7 @@ def _first(values: NDArray[Any], last: Any) -> NDArray[Any]:
 def _constant(case: _Case) -> str:
     if case.kind == "none":
         raise _NotApplicable("it looks at no feature")
-    data = case.data(240).map(lambda batch: change_features(batch, np.zeros_like))
+    data = case.few.map(lambda batch: change_features(batch, np.zeros_like))
     found = case.fitted(data).predict(data.test.without_targets())
     _require_shape(found, data.test)
     if np.ptp(found, axis=0).max() > 1e-3:
@@ -286,7 +300,7 @@ def _constant(case: _Case) -> str:
 def _several_targets(case: _Case) -> str:
     if not case.info.multi_output:
         raise _NotApplicable("info.multi_output is False")
-    data = case.data(240, targets=3)
+    data = case.several(3)
     mask = np.random.default_rng(4).random(data.train.require_targets().shape) > 0.2
     labels = np.where(mask, data.train.require_targets(), np.nan)
     train = data.train.with_targets(labels).with_mask(mask)
@@ -339,5 +353,7 @@ def _gap(first: NDArray[Any], second: NDArray[Any]) -> float:
 def _r2(test: FeatureBatch, learner: Learner) -> float:
     labels, found = test.require_targets(), learner.predict(test.without_targets())
     _require_shape(found, test)
+    if test.mask is not None:
+        labels, found = labels[test.mask], found[test.mask]
     left, there = ((labels - found) ** 2).sum(), ((labels - labels.mean()) ** 2).sum()
     return float(1 - left / there)
