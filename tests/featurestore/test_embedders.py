@@ -134,6 +134,18 @@ def test_unknown_types_and_settings_name_the_nearest():
         make_embedder("kmer", {"type": "kmer", "cannonical": True})
 
 
+def test_an_embedder_installed_meanwhile_is_found(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UnknownNameError):
+        embedder_class("late")
+    (tmp_path / "late.py").write_text("class Late: ...\n")
+    info = tmp_path / "late-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[meristem.embedders]\nlate = late:Late\n")
+    assert embedder_class("late").__name__ == "Late"
+
+
 def test_random_is_the_same_on_every_load():
     pytest.importorskip("torch", reason="the random embedder needs torch")
     codes = _codes(4)
