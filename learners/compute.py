@@ -18,9 +18,12 @@ _CGROUPS: Final = (
 
 
 def threads_of(budget: Budget) -> int:
-    """Threads of the budget, or the processors this process may run on."""
+    """Threads of the budget, else of ``OMP_NUM_THREADS``, else the processors of this process."""
     if budget.threads is not None:
         return budget.threads
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

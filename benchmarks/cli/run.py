@@ -79,7 +79,19 @@ from featurestore.errors import InputError
     help="Task variants: a file naming the lines to use (those that passed quality control), one a "
     "line.  [default: all]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of a fit.  [default: all]")
+@click.option(
+    "--mask",
+    "masks",
+    multiple=True,
+    metavar="M",
+    help="Task imputation: a mask to score, e.g. whole-profile or entries-20; may be given several times.  "
+    "[default: all]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of a fit.  [default: OMP_NUM_THREADS, else all]",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option(
     "--scheduler",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
-import os
 import platform
 import sys
 import threading
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from learners.base import Budget
+from learners.compute import threads_of
 
 _ALWAYS: Final = ("meristem", "numpy", "scipy", "scikit-learn")
 _DISTRIBUTION: Final = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
@@ -84,11 +84,7 @@ def _processor() -> str:
 
 def thread_count(budget: Budget) -> int:
     """Threads a fit may use."""
-    if budget.threads is not None:
-        return budget.threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return threads_of(budget)
 
 
 class PeakMemory:
