@@ -25,7 +25,7 @@ MOTIF: Final = np.array([3, 0, 3, 0, 0, 0, 3, 0], np.uint8)
 
 _FAMILY_SIZE: Final = 6
 
-_PREFERENCE: Final = ("tabular", "bins", "codes", "none")
+_PREFERENCE: Final = ("profile", "tabular", "bins", "codes", "none")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def simulate(kind: str, *, genes: int, seed: int = 0, targets: int = 1) -> Simul
 
     Parameters
     ----------
-    kind : {"tabular", "bins", "codes", "none"}
+    kind : {"profile", "tabular", "bins", "codes", "none"}
+        ``profile``: as :mod:`learners.imputation.simulated` says, of 6 tissues or ``targets``.
         ``none``: the targets follow from the species and, within it, from the family.
     genes : int
         Rows in all; 60 % train, 15 % valid, 25 % test, cut by family.
@@ -72,6 +73,8 @@ def simulate(kind: str, *, genes: int, seed: int = 0, targets: int = 1) -> Simul
         Several follow from the same signal with weights from 1 to −1, each with its own noise.
     """
     rng = np.random.default_rng(seed)
+    if kind == "profile":
+        return _profiles(genes, targets, rng)
     family_number = np.arange(genes) // _FAMILY_SIZE
     species = np.where(np.arange(genes) % 2 == 0, "simulated_a", "simulated_b")
     values, signal = _FEATURES[kind](rng, genes, species)
@@ -91,6 +94,16 @@ def simulate(kind: str, *, genes: int, seed: int = 0, targets: int = 1) -> Simul
         target_names=tuple(f"y{i}" for i in range(targets)),
     )
     return _cut(whole, family_number, rng, by_family=kind != "none")
+
+
+def _profiles(genes: int, targets: int, rng: np.random.Generator) -> Simulation:
+    from learners.imputation.simulated import TISSUES, shown, simulated_profiles
+
+    whole, _ = simulated_profiles(genes, targets if targets > 1 else TISSUES, rng)
+    family = np.unique(whole.family, return_inverse=True)[1]
+    cut = _cut(whole, family.astype(np.int64), rng, by_family=True)
+    train, valid, test = (shown(b, trained=b is cut.train) for b in (cut.train, cut.valid, cut.test))  # fmt: skip
+    return Simulation(train, valid, test)
 
 
 def _cut(
@@ -152,17 +165,20 @@ _FEATURES: Final[Mapping[str, _Maker]] = {
 def change_features(
     batch: FeatureBatch, change: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> FeatureBatch:
-    """The same rows with other values of the feature."""
-    if not batch.blocks:
-        return batch
-    block = batch.blocks[FEATURE]
-    values = change(block.read())
-    source = ArraySource(values, kind=block.kind, shard_rows=64)
-    rows = np.arange(len(values), dtype=np.int64)
-    return replace(batch, blocks={FEATURE: Block(source, rows)})
+    """The same rows with other values of the features (but for profiles there is one)."""
+    rows = np.arange(len(batch), dtype=np.int64)
+    blocks = {}
+    for name, block in batch.blocks.items():
+        source = ArraySource(change(block.read()), kind=block.kind, shard_rows=64)
+        blocks[name] = Block(source, rows)
+    return replace(batch, blocks=blocks)
 
 
 def shuffle_labels(batch: FeatureBatch, seed: int) -> FeatureBatch:
-    """The same rows with their labels permuted."""
+    """The same rows with their labels permuted; profiles tissue by tissue, seen entries too."""
+    if "profile" in batch.blocks:
+        from learners.imputation.simulated import shuffled_profiles
+
+        return shuffled_profiles(batch, seed)
     order = np.random.default_rng(seed).permutation(len(batch))
     return batch.with_targets(batch.require_targets()[order])

@@ -25,6 +25,7 @@ SECTIONS: Final = {
     "loader": "benchmarks.perf.loader",
     "export": "benchmarks.perf.export",
     "trees": "benchmarks.perf.trees",
+    "imputation": "benchmarks.perf.imputation",
 }
 """Each module has ``measure(data, repeats)``, which gives figures by name; some also take ``size``."""
 

@@ -1,0 +1,1 @@
+"""Learners that complete gene × tissue profiles: distance, tissue correlation, and the hybrid."""
