@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+# Tests run side by side: threads of one that wait for those of another would spin on its core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own there
+ROOM = 4 << 30
+"""Bytes that must be free in memory for temporary folders to be there; the tests take a few hundred MB."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary folders lie in memory where there is room: thousands of flushes to a disk are no part of the tests."""
+    told = config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    if not told and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 
 @pytest.fixture(scope="session")
