@@ -94,11 +94,16 @@ class Stack:
         self.learned = self._tell(unseen, train)
 
     def _share(self, budget: Budget) -> Budget:
-        """What each fit of a member may use."""
+        """What each fit of a member may use.
+
+        They share the folder of checkpoints, where each fit is told by its genes, features and
+        settings: a stack that was killed goes on within the fit that was under way, and fits of
+        networks that were over are not made again.
+        """
         seconds = budget.seconds
         if seconds is not None:
             seconds /= len(self.members) * (self._folds + 1)
-        return replace(budget, seconds=seconds, checkpoint=None, on_step=None)
+        return replace(budget, seconds=seconds, on_step=None)
 
     def _make(self, member: Member, batch: FeatureBatch) -> Any:
         """A fresh member; one per target where there are several and it predicts only one."""

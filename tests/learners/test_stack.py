@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,3 +217,32 @@ def test_on_features_of_one_kind_it_keeps_what_its_best_member_has():
     data = simulate("bins", genes=480)
     alone = score(make_learner("ridge"), data.train, data.valid, data.test)
     assert score(Stack(), data.train, data.valid, data.test) > alone - 0.02
+
+
+def test_a_stack_that_was_killed_goes_on_where_it_stood(tmp_path):
+    data, said = simulate("codes", genes=80), []
+    budget = Budget(threads=1, rounds=2, checkpoint=tmp_path / "fit", say=said.append)
+
+    def stack() -> Stack:
+        member = {"learner": "onehot_cnn", "params": {"motifs": 4}}
+        return Stack(of=json.dumps([member, "ridge"]), folds=2)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(line: str) -> None:
+        said.append(line)
+        if len(said) == 3:  # the first epoch of the second of three networks
+            raise Killed
+
+    with pytest.raises(Killed):
+        stack().fit(data.train, data.valid, seed=0, budget=replace(budget, say=killed))
+    said.clear()
+    resumed = stack()
+    resumed.fit(data.train, data.valid, seed=0, budget=budget)
+    assert [line.split(":")[0] for line in said] == [
+        "taken up after epoch 2", "taken up after epoch 1", "epoch 2/2", "epoch 1/2", "epoch 2/2",
+    ]  # fmt: skip
+    whole = stack()
+    whole.fit(data.train, data.valid, seed=0, budget=replace(budget, checkpoint=None))
+    assert np.array_equal(resumed.predict(data.test), whole.predict(data.test))
