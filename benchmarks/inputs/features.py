@@ -139,8 +139,8 @@ class PooledSource:
 
 
 def takes_no_features(info: LearnerInfo) -> bool:
-    """True for controls that look at species and family alone."""
-    return set(info.inputs) == {"none"}
+    """True for what looks at species and family alone, or at profiles and places alone."""
+    return set(info.inputs) <= {"none", "profile"}
 
 
 def common_embedders(store: Any, species: Sequence[str]) -> list[str]:
@@ -152,8 +152,9 @@ def common_embedders(store: Any, species: Sequence[str]) -> list[str]:
 def default_features(store: Any, species: Sequence[str], info: LearnerInfo) -> str:
     """Features for a learner when none are named.
 
-    Codes for a learner that takes nothing else, none for controls without features, else the
-    first embedder of the store that holds vectors.
+    Codes for a learner that takes nothing else, none for controls without features (and for what
+    learns from profiles where the store has no sequence), else the first embedder of the store
+    that holds vectors.
 
     Raises
     ------
@@ -167,6 +168,8 @@ def default_features(store: Any, species: Sequence[str], info: LearnerInfo) -> s
     wanted = vectors if accepts(info, "bins") else []
     if "codes" in info.inputs and CODES in known:
         wanted = [*wanted, CODES]
+    if not wanted and "profile" in info.inputs:
+        return ""
     if not wanted:
         need = " or ".join(sorted(info.inputs))
         raise InputError(

@@ -33,8 +33,10 @@ FOLD_KEYS = (
     "repeat", "fold", "n_train", "n_valid", "n_test", "fit_s", "predict_s", "status", "error",
     "best_step",
 )  # fmt: skip
-FOLD_EXTRAS = ("tuning", "learned")
-"""What only some folds tell: the search of their parameters, what the learner says it learned."""
+FOLD_EXTRAS = ("tuning", "learned", "intervals")
+"""What only some folds tell: the search of their parameters, what the learner says it learned, how wide
+the intervals of an imputation are.
+"""
 
 
 def describe(error: BaseException) -> dict[str, str]:

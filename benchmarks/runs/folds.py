@@ -19,8 +19,6 @@ from benchmarks.runs.per_target import learner_for
 from benchmarks.runs.plans import RunPlan
 from benchmarks.runs.predicting import checked, nothing
 from benchmarks.splits.artefact import Sides
-from benchmarks.tasks import get_task
-from benchmarks.tasks.base import Task
 from benchmarks.tuning.study import Tuned
 from featurestore.errors import InputError, StoreError
 from learners.base import Budget
@@ -31,17 +29,14 @@ FitFold = Callable[[RunPlan, int, RunFolder], dict[str, Any]]
 
 def fold_facts(plan: RunPlan, fold: int) -> tuple[dict[str, Any], Sides]:
     """What is known of a fold before it is fitted, and the rows of its sides."""
-    whole = plan.aligned.sides(fold)
-    train, valid, test = (
-        rows[plan.data.scored[rows]] for rows in (whole.train, whole.valid, whole.test)
-    )
+    sides = plan.folding.sides(fold)
     facts: dict[str, Any] = {
-        "repeat": plan.repeat, "fold": fold, "n_train": len(train), "n_valid": len(valid),
-        "n_test": len(test), "fit_s": 0.0, "predict_s": 0.0, "status": "ok", "error": None,
-        "best_step": None, "wall_s": 0.0, "peak_memory_bytes": 0,
-        "notes": _fold_notes(plan, whole, fold),
+        "repeat": plan.repeat, "fold": fold, "n_train": len(sides.train),
+        "n_valid": len(sides.valid), "n_test": len(sides.test), "fit_s": 0.0, "predict_s": 0.0,
+        "status": "ok", "error": None, "best_step": None, "wall_s": 0.0, "peak_memory_bytes": 0,
+        "notes": plan.folding.told(fold),
     }  # fmt: skip
-    return facts, Sides(train, valid, test, whole.excluded)
+    return facts, sides
 
 
 def run_fold(
@@ -56,7 +51,6 @@ def run_fold(
 
     What was tuned elsewhere is given as ``tuned``.
     """
-    task = get_task(plan.identity["task"])
     facts, sides = fold_facts(plan, fold)
     start = time.perf_counter()
     predictions = learning = None
@@ -65,7 +59,7 @@ def run_fold(
             _check_sides(facts, sides)
             if plan.learner.tuning is not None and len(sides.test):
                 plan, facts["tuning"] = _tuned(plan, fold, sides, budget, folder, tuned, say)
-            predictions, learning = _fit_predict(task, plan, sides, budget, folder, facts)
+            predictions, learning = _fit_predict(plan, budget, folder, facts)
         except StoreError:
             raise  # the store is damaged: no learner's fault, and no reason to go on
         except Exception as error:  # noqa: BLE001 - whatever a learner raises is its result
@@ -74,16 +68,6 @@ def run_fold(
     facts["peak_memory_bytes"] = peak.bytes
     folder.save_fold(facts, predictions, learning)
     return facts
-
-
-def _fold_notes(plan: RunPlan, sides: Sides, fold: int) -> list[str]:
-    if not len(sides.excluded):
-        return []
-    name = plan.split.recipe.get("fold_names", {}).get(str(fold), str(fold))
-    return [
-        f"fold {name}: {len(sides.excluded):,} genes kept out of training, their families are "
-        "under test"
-    ]
 
 
 def _check_sides(facts: dict[str, Any], sides: Sides) -> None:
@@ -115,28 +99,29 @@ def _tuned(
 
 
 def _fit_predict(
-    task: Task,
     plan: RunPlan,
-    sides: Sides,
     budget: Budget,
     folder: RunFolder,
     facts: dict[str, Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     batch = plan.data.batch
     place = {"repeat": facts["repeat"], "fold": facts["fold"]}
-    if not len(sides.test):
-        empty = task.predict(plan.data, sides.test, nothing(batch))
+    fold = facts["fold"]
+    if not facts["n_test"]:
+        empty = plan.folding.predict(fold, None, nothing(batch))
         return empty.assign(**place), None
     learner = learner_for(plan.learner, batch)
     budget = replace(
         budget, checkpoint=folder.checkpoint(**place), say=_titled(plan, facts, budget)
     )
+    train, valid = plan.folding.batches(fold)
     start = time.perf_counter()
-    learner.fit(batch.take(sides.train), batch.take(sides.valid), seed=plan.seed, budget=budget)
+    learner.fit(train, valid, seed=plan.seed, budget=budget)
     facts["fit_s"] = time.perf_counter() - start
     start = time.perf_counter()
-    predictions = task.predict(plan.data, sides.test, checked(learner, batch))
+    predictions = plan.folding.predict(fold, learner, checked(learner, batch))
     facts["predict_s"] = time.perf_counter() - start
+    facts |= plan.folding.facts(fold)
     folder.save_model(learner, **place)
     learning = learning_table(learner, **place)
     facts["notes"] += getattr(learner, "notes", [])

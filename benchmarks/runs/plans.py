@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.inputs.features import parse
+from benchmarks.runs.by_sides import BySides
 from benchmarks.runs.files import digest_of, label_of
 from benchmarks.runs.identity import versions
 from benchmarks.splits.artefact import AlignedSplit, Split
-from benchmarks.tasks.base import TaskData
+from benchmarks.tasks import get_task
+from benchmarks.tasks.base import Folding, TaskData
 from benchmarks.tuning.plan import Tuning
 from featurestore.errors import InputError, unknown_name
 from learners.base import Budget, LearnerInfo
@@ -54,6 +56,8 @@ class RunOptions:
         Task ``variants``: the variant set; None takes the only one of each species.
     lines : Path or None
         Task ``variants``: a file that names the lines to use, one a line; None takes all.
+    masks : sequence of str
+        Task ``imputation``: masks to score; empty for all.
     """
 
     learners: Sequence[str]
@@ -73,6 +77,7 @@ class RunOptions:
     spread: Literal["folds", "rows"] = "folds"
     variants: str | None = None
     lines: Path | None = None
+    masks: Sequence[str] = ()
     tune: int | None = None
     tune_folds: int = 1
 
@@ -147,6 +152,11 @@ class RunPlan:
     def aligned(self) -> AlignedSplit:
         """The split, laid over the genes of the run."""
         return AlignedSplit(self.split, self.data.genes, self.repeat, self.data.labelled)
+
+    @cached_property
+    def folding(self) -> Folding:
+        """The folds of the run: the sides of its split, or what its task makes of it."""
+        return folding_of(self.identity["task"], self.data, self.aligned, self.seed, self.learner)
 
     @property
     def digest(self) -> str:
@@ -255,6 +265,15 @@ def groups_of(features: str) -> list[str]:
     return [term.group for term in parse(features)] if features else []
 
 
+def folding_of(
+    task: str, data: TaskData, aligned: AlignedSplit, seed: int, learner: LearnerPlan
+) -> Folding:
+    """The folds of a run: the sides of its split, or what its task makes of it."""
+    if data.folding is not None:
+        return data.folding(aligned, seed, learner.info)
+    return BySides(get_task(task), data, aligned)
+
+
 def identity_of(
     store: Any,
     options: RunOptions,
@@ -264,6 +283,7 @@ def identity_of(
     split: Split,
     seed: int,
     species: Sequence[str],
+    folding: Folding | None = None,
 ) -> dict[str, Any]:
     """All that makes a run what it is; equal identities promise equal results.
 
@@ -309,5 +329,7 @@ def identity_of(
     if learner.tuning is not None:
         identity["tuning"] = learner.tuning.identity()
     identity |= data.extra.get("identity", {})
+    if folding is not None:
+        identity |= folding.identity()
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

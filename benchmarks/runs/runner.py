@@ -24,14 +24,21 @@ from benchmarks.runs.asked import learners_asked
 from benchmarks.runs.folder import RunFolder, describe, run_record
 from benchmarks.runs.folds import FitFold, run_fold
 from benchmarks.runs.identity import device_name, thread_count
-from benchmarks.runs.plans import RunOptions, RunPlan, identity_of, placed
+from benchmarks.runs.plans import (
+    LearnerPlan,
+    RunOptions,
+    RunPlan,
+    folding_of,
+    identity_of,
+    placed,
+)
 from benchmarks.runs.progress import Progress
 from benchmarks.scores.marks import KEPT, keeps_families, marked, seen_species
-from benchmarks.splits.artefact import Split
+from benchmarks.splits.artefact import AlignedSplit, Split
 from benchmarks.splits.files import load_split
 from benchmarks.splits.leakage import gate
 from benchmarks.tasks import get_task
-from benchmarks.tasks.base import Task
+from benchmarks.tasks.base import Task, TaskData
 from featurestore.errors import InputError
 
 
@@ -76,7 +83,7 @@ def run(store: Any, options: RunOptions, progress: Progress | None = None) -> li
     options = placed(options)
     plans = plan_runs(store, options, progress)
     task = get_task(options.task)
-    total = sum(len(plan.split.folds(plan.repeat)) for plan in plans)
+    total = sum(len(plan.folding.folds) for plan in plans)
     progress = _counting(progress, total)
     with _fitting(plans, options, progress) as fit:
         outcomes = [_run_one(store, task, plan, options, fit, progress) for plan in plans]
@@ -108,7 +115,9 @@ def _counting(progress: Progress | None, total: int) -> Progress:
 
 def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None) -> list[RunPlan]:
     """Everything that can be wrong is found here, before the first fit."""
-    task = get_task(options.task, variants=options.variants, lines=options.lines)
+    task = get_task(
+        options.task, variants=options.variants, lines=options.lines, mask=options.masks or None
+    )
     target = options.target or task.default_target
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds}: at least one")
@@ -128,23 +137,35 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
                     check_labels(split, split.repeat_for(seed), data, target)
         features, data = prepared[learner.features]
         check_kinds(features, learner.info, store, species)
+        _check_profiles(learner, data, options)
         for seed, (split, notes) in enumerate(splits):
+            repeat = split.repeat_for(seed)
+            aligned = AlignedSplit(split, genes, repeat, data.labelled)
+            folding = folding_of(options.task, data, aligned, seed, learner)
+            identity = identity_of(
+                store, options, target, learner, data, split, seed, species, folding
+            )
+            told = (*notes, *features.notes, *data.notes, *folding.notes)
             plans.append(
-                RunPlan(
-                    learner,
-                    data,
-                    split,
-                    split.repeat_for(seed),
-                    seed,
-                    identity_of(store, options, target, learner, data, split, seed, species),
-                    features.contamination,
-                    (*notes, *features.notes, *data.notes),
-                )
+                RunPlan(learner, data, split, repeat, seed, identity, features.contamination, told)
             )
     if progress is not None:
         for note in dict.fromkeys([*said, *(note for plan in plans for note in plan.notes)]):
             progress.say(f"note: {note}")
     return plans
+
+
+def _check_profiles(learner: LearnerPlan, data: TaskData, options: RunOptions) -> None:
+    """Refuse what does not fit a task whose rows are profiles, or one whose rows are not."""
+    if data.folding is None and "profile" in learner.info.inputs:
+        raise InputError(
+            f"{learner.info.name} learns from profiles over tissues, which only --task imputation has"
+        )
+    if data.folding is not None and options.tune is not None:
+        raise InputError(
+            f"--tune is not for task {options.task}: its learners choose their settings on the entries "
+            "that validate"
+        )
 
 
 def _splits(genes: pd.DataFrame, options: RunOptions) -> list[tuple[Split, list[str]]]:
@@ -167,16 +188,16 @@ def _run_one(
 ) -> RunOutcome:
     folder = RunFolder(options.out / plan.name, plan.digest)
     title = f"{plan.learner.label} seed {plan.seed}"
-    aligned = plan.aligned
+    folds = plan.folding.folds
     finished = folder.finished()
     if finished is not None:
-        for fold in aligned.folds:
+        for fold in folds:
             progress.step(f"{title} fold {fold}: already there", timed=False)
         state = _finished(task, plan, folder, finished, options)
         return RunOutcome(plan.name, folder.path, plan.learner.label, plan.seed, state)
     notes = list(plan.notes)
     facts = []
-    for fold in aligned.folds:
+    for fold in folds:
         known = folder.fold(plan.repeat, fold)
         if known is None:
             done = fit(plan, fold, folder)
@@ -189,15 +210,16 @@ def _run_one(
     error = next((fold["error"] for fold in facts if fold["error"]), None)
     tables = None
     if error is None:
-        tables, error = _tables(task, plan, folder, aligned.folds, options)
+        tables, error = _tables(task, plan, folder, folds, options)
     record = run_record(
         plan.name, plan.identity, plan.digest, facts, error,
         dataset_digest=str(store.attrs.get("meristem", {}).get("dataset_digest", "")),
         device=device_name(options.budget), threads=thread_count(options.budget),
         contamination=plan.contamination, bootstrap=options.bootstrap, notes=notes,
         inputs=recorded_inputs(store, plan.identity["species"], plan.learner.features),
-        funnel=scored_funnel(store, plan.identity["species"], plan.data, aligned),
+        funnel=scored_funnel(store, plan.identity["species"], plan.data, plan.aligned),
     )  # fmt: skip
+    plan.folding.save(folder.path)
     folder.close(record, tables, plan.split)
     if error is not None:
         progress.say(f"{title} failed: {error['type']}: {error['message']}")

@@ -91,7 +91,7 @@ def _submitted(
             continue
         light = replace(plan, data=None, split=None)  # type: ignore[arg-type] # put back there
         data, split = once(plan.data), once(plan.split)
-        for fold in plan.aligned.folds:
+        for fold in plan.folding.folds:
             if folder.fold(plan.repeat, fold) is not None:
                 continue
             submit = partial(

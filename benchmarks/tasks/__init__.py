@@ -18,6 +18,7 @@ TASKS: Final = {
     "expression": "benchmarks.tasks.expression:ExpressionTask",
     "variants": "benchmarks.tasks.variants:VariantsTask",
     "mutagenesis": "benchmarks.tasks.mutagenesis:MutagenesisTask",
+    "imputation": "benchmarks.tasks.imputation:ImputationTask",
 }
 
 

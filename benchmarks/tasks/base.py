@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -13,10 +14,54 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.inputs.features import Features
+from benchmarks.splits.artefact import AlignedSplit, Sides
+from learners.base import LearnerInfo
 from learners.batch import FeatureBatch
 
 Predict = Callable[[FeatureBatch], NDArray[np.float64]]
 """Predict of a fitted learner, shape (n, t), checked for shape and finiteness by the runner."""
+
+
+class Folding(Protocol):
+    """The folds of a run: by the sides of its split, or as a task says."""
+
+    @property
+    def folds(self) -> Sequence[int]:
+        """Numbers of the folds, ascending."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is to be told of them."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What the folds add to the identity of the run."""
+        ...
+
+    def sides(self, fold: int) -> Sides:
+        """Rows of the genes that a fold learns from, validates on and tests."""
+        ...
+
+    def told(self, fold: int) -> list[str]:
+        """What is to be told of one fold."""
+        ...
+
+    def batches(self, fold: int) -> tuple[FeatureBatch, FeatureBatch]:
+        """What is learned from and validated on."""
+        ...
+
+    def predict(self, fold: int, learner: Any, predict: Predict) -> pd.DataFrame:
+        """Predictions under test, by the fitted learner; ``predict`` checks what it gives."""
+        ...
+
+    def facts(self, fold: int) -> dict[str, Any]:
+        """What is to be kept of a fold that was predicted, beside its predictions; plain JSON."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what belongs beside the run."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +83,8 @@ class TaskData:
     notes : list of str
     extra : mapping
         Whatever the task itself needs again when it predicts.
+    folding : callable, optional
+        Makes the folds of a split, seed and learner where they are not the sides of the split.
     """
 
     batch: FeatureBatch
@@ -47,6 +94,7 @@ class TaskData:
     unit: str
     notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+    folding: Callable[[AlignedSplit, int, LearnerInfo], Folding] | None = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

@@ -73,7 +73,7 @@ def test_a_failed_learner_ends_with_1_after_the_others(call):
     [
         (("--learner", "ridg"), 2, "Did you mean 'ridge'"),
         (("--learner", "ridge", "--features", "kmre"), 2, "Did you mean 'kmer'"),
-        (("--learner", "ridge", "--task", "imputation"), 2, "unknown task 'imputation'"),
+        (("--learner", "ridge", "--task", "imputing"), 2, "unknown task 'imputing'"),
         (("--learner", "ridge", "--target", "tissue:lef"), 2, "Did you mean 'leaf'"),
         (("--learner", "ridge", "--split", "families-200fold"), 2, "200 folds"),
         (("--learner", "ridge", "--split", "random-5fold"), 4, "--allow-leakage"),

@@ -1,0 +1,1 @@
+"""Imputation of gene × tissue tables: masks, batches, intervals, metrics, completed tables."""
