@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.imputation.genotypes import Genotypes, Part
 from benchmarks.imputation.problem import Problem, Single, few
 from benchmarks.imputation.table import (
+    Layout,
     by_tissue,
     layout_of,
     one_unit,
@@ -35,26 +37,60 @@ def make_problem(
     unit = one_unit(store, views)
     layouts = {name: layout_of(name, view, notes) for name, view in views.items()}
     tissues = list(dict.fromkeys(t for layout in layouts.values() for t in layout.tissues))
-    parts = []
+    values = _values(store, species, views, layouts, tissues, unit)
+    counts = (
+        values.counts if isinstance(values, Genotypes) else np.isfinite(values.value).sum(axis=0)
+    )
+    tell_tissues(counts, tissues, notes)
+    table = values.with_tissues(counts > 0)
+    scored = np.asarray(np.isfinite(table.mean).any(axis=1), np.bool_)
+    problem = Problem(table, genes, scored, unit_after(unit), masks, notes)
+    notes += [*_placeless(store, species, problem), *_families(problem), *_rows(problem)]
+    return problem
+
+
+def _values(
+    store: Any, species: Sequence[str], views: dict[str, Any], layouts: dict[str, Layout],
+    tissues: list[str], unit: str,
+) -> Single | Genotypes:  # fmt: skip
+    """The table in memory, or of several genotypes lazily read."""
+    names = tuple(dict.fromkeys(g for layout in layouts.values() for g in layout.genotypes))
+    if len(names) > 1:
+        parts = [
+            Part(
+                name, store.stored(name, "expression/value") if name in views else None,
+                layouts.get(name), np.asarray(store.genes(name).gene),
+                [str(sample) for sample in views[name].sample] if name in views else [],
+            )
+            for name in species
+        ]  # fmt: skip
+        return Genotypes(parts, tuple(tissues), names, unit)
+    found = []
     for name in species:
-        count = len(store.genes(name).gene)
+        ids = np.asarray(store.genes(name).gene)
         if name not in views:
-            parts.append(np.full((count, len(tissues)), np.nan))
+            found.append(np.full((len(ids), len(tissues)), np.nan))
             continue
         raw = np.asarray(views[name].value)
-        medians = by_tissue(raw, layouts[name], 0, tissues)
-        ids = np.asarray(store.genes(name).gene)
         transformed(raw, unit, name, list(views[name].sample), ids)  # refuses negative values
-        parts.append(transformed(medians, unit, name, tissues, ids))
-    value = np.concatenate(parts)
-    counts = np.isfinite(value).sum(axis=0)
-    tell_tissues(counts, tissues, notes)
-    kept = counts > 0
-    table = Single(value[:, kept], tuple(t for t, k in zip(tissues, kept, strict=True) if k))
-    scored = np.asarray(np.isfinite(table.value).any(axis=1), np.bool_)
-    problem = Problem(table, genes, scored, unit_after(unit), masks, notes)
-    notes += [*_placeless(store, species, problem), *_families(problem)]
-    return problem
+        medians = by_tissue(raw, layouts[name], 0, tissues)
+        found.append(transformed(medians, unit, name, tissues, ids))
+    return Single(np.concatenate(found), tuple(tissues))
+
+
+def _rows(problem: Problem) -> list[str]:
+    """How many genotypes of each gene are learned from and tested, where not all are."""
+    genotypes, genes = len(problem.values.genotypes), int(problem.scored.sum())
+    if genotypes < 2:
+        return []
+    told = f"{genotypes} genotypes; a row is a gene in a genotype"
+    kept = len(problem.rows_of(np.flatnonzero(problem.scored).astype(np.int64), 0))
+    if kept < genotypes * genes:
+        told += (
+            f". Of {genotypes * genes:,} rows {kept:,} are learned from and tested, {kept // genes} of "
+            "each gene, drawn by name; the mean over the others goes along with each"
+        )
+    return [told]
 
 
 def _placeless(store: Any, species: Sequence[str], problem: Problem) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -35,6 +35,12 @@ class Values(Protocol):
         """Values of rows, shape (len(gene), tissue), NaN where not known."""
         ...
 
+    def elsewhere(
+        self, rows: Rows, visible: Callable[[Rows, NDArray[np.bool_]], NDArray[np.bool_]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """Mean over the other genotypes of what is visible there, and where there is any."""
+        ...
+
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean over genotypes, shape (gene, tissue)."""
@@ -57,6 +63,16 @@ class Single:
     def mean(self) -> NDArray[np.float64]:
         """The table itself."""
         return self.value
+
+    def with_tissues(self, kept: NDArray[np.bool_]) -> Single:
+        """The same with some of the tissues."""
+        names = tuple(name for name, keep in zip(self.tissues, kept, strict=True) if keep)
+        return Single(self.value[:, kept], names)
+
+    def elsewhere(
+        self, rows: Rows, visible: Callable[[Rows, NDArray[np.bool_]], NDArray[np.bool_]]
+    ) -> None:
+        """There is no other genotype."""
 
 
 @dataclass(frozen=True)

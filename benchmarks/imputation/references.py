@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.imputation.batches import profile_blocks, view_batch
+from benchmarks.imputation.setting import Setting
+from benchmarks.imputation.views import View, learning_views
 from featurestore.errors import UnknownNameError
+from learners.base import Budget
+from learners.batch import FeatureBatch
 from learners.registry import get_learner, make_learner
-
-if TYPE_CHECKING:
-    from benchmarks.imputation.folding import Folds, View
 
 DISTANCE_BASED: Final = ("nearest_gene", "range_mean", "inverse_distance")
 
@@ -28,36 +30,41 @@ def known_references() -> tuple[str, ...]:
     return tuple(found)
 
 
-def references(folds: Folds, fold: int, view: View) -> dict[str, NDArray[np.float64]]:
+def references(
+    setting: Setting, fold: int, view: View, budget: Budget
+) -> dict[str, NDArray[np.float64]]:
     """Predictions of the distance-based methods for a view, fitted on the same fold.
 
     Kept for the other learners of the same run, which have the same folds.
+
+    Returns
+    -------
+    dict of name to float64 array, shape (n, tissue)
     """
-    key = fold, str(view.mask[0]) if len(view.mask) else ""
-    kept = folds.setting.kept_references
-    if key not in kept:
-        kept[key] = _predicted(folds, fold, view)
-    return kept[key]
+    key = fold, view.name
+    if key not in setting.kept_references:
+        batch = _batch(setting, fold, view).without_targets()
+        setting.kept_references[key] = {
+            name: np.asarray(learner.predict(batch), np.float64)
+            for name, learner in _fitted(setting, fold, budget).items()
+        }
+    return setting.kept_references[key]
 
 
-def _predicted(folds: Folds, fold: int, view: View) -> dict[str, NDArray[np.float64]]:
-    asked = folds.setting.asked_of(fold)
-    batch = folds.profile_batch(view, asked).without_targets()
-    found: dict[str, NDArray[np.float64]] = {}
-    for name, learner in _fitted(folds, fold, asked).items():
-        found[name] = np.asarray(learner.predict(batch), np.float64)
-    return found
+def _batch(setting: Setting, fold: int, view: View) -> FeatureBatch:
+    blocks = profile_blocks(setting.problem, view, setting.asked_of(fold))
+    return view_batch(setting.problem, view, blocks)
 
 
-def _fitted(folds: Folds, fold: int, asked: frozenset[str]) -> dict[str, Any]:
-    fitted = folds.setting.fitted_references
-    if fold not in fitted:
-        fitted.clear()  # of folds that are done
-        train, valid = (folds.profile_batch(view, asked) for view in folds.views(fold))
+def _fitted(setting: Setting, fold: int, budget: Budget) -> dict[str, Any]:
+    """The methods, fitted on a fold; those of the fold before are let go."""
+    if fold not in setting.fitted_references:
+        setting.fitted_references.clear()
+        train, valid = (_batch(setting, fold, view) for view in learning_views(setting, fold))
         made: dict[str, Any] = {}
         for name in known_references():
             made[name] = make_learner(name)
-            made[name].fit(train, valid, seed=folds.setting.seed, budget=folds.budget)
-        fitted[fold] = made
-    found: dict[str, Any] = fitted[fold]
+            made[name].fit(train, valid, seed=setting.seed, budget=budget)
+        setting.fitted_references[fold] = made
+    found: dict[str, Any] = setting.fitted_references[fold]
     return found

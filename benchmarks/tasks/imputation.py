@@ -75,7 +75,7 @@ class ImputationTask:
             reason=reason,
             unit=problem.unit,
             notes=[*problem.notes, *_without_features(features, labelled)],
-            extra={"identity": {"genotypes": len(problem.values.genotypes)}},
+            extra={"identity": {"tissues": list(problem.tissues), **_genotypes(problem)}},
             folding=Imputing(problem, sources, self.asked, self._settings),
         )
 
@@ -90,6 +90,11 @@ class ImputationTask:
         from benchmarks.imputation.metrics import evaluate
 
         return evaluate(predictions, unit=unit, bootstrap=bootstrap, seed=seed)
+
+
+def _genotypes(problem: Problem) -> dict[str, Any]:
+    names = list(problem.values.genotypes)
+    return {"genotypes": names} if len(names) > 1 else {}
 
 
 def _without_features(features: Features, labelled: NDArray[np.bool_]) -> list[str]:
