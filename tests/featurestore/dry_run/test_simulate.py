@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
+import threading
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from featurestore.sample import write_sample
 from featurestore.simulate import probe as simulate_probe
 from featurestore.simulate.dry_run import Outcome, simulate
 from featurestore.simulate.events import Costs, Crew, Played, Stage, play
+from featurestore.simulate.measure import parallel_speed
 from featurestore.simulate.models import spec_of_model
 from featurestore.simulate.rates import GIVEN, ModelRate, Rates, load_rates
 from featurestore.simulate.workload import Workload, workload_of_numbers
@@ -228,9 +233,25 @@ def sizes_of(store: Path) -> tuple[dict[str, int], int]:
 @pytest.fixture
 def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is timed that a size does not follow from."""
+    monkeypatch.setattr("featurestore.simulate.measure.SECONDS", 0.2)
+    monkeypatch.setattr(simulate_probe, "parallel_speed", lambda cores: 1.0)
     monkeypatch.setattr(simulate_probe, "start_seconds", lambda: 1.0)
     monkeypatch.setattr(simulate_probe, "device_seconds", lambda: 1.0)
     monkeypatch.setattr(simulate_probe, "try_disk", lambda folder, writers: {})
+
+
+@pytest.mark.parametrize(("one_at_a_time", "expected"), [(False, 1.0), (True, 0.25)])
+def test_what_four_cores_give_together(
+    monkeypatch: pytest.MonkeyPatch, one_at_a_time: bool, expected: float
+) -> None:
+    lock = threading.Lock() if one_at_a_time else nullcontext()
+
+    def work(data: bytes) -> None:
+        with lock:
+            time.sleep(1e-4)
+
+    monkeypatch.setattr(hashlib, "sha256", work)
+    assert parallel_speed(4) == pytest.approx(expected, abs=0.37)
 
 
 @pytest.mark.parametrize("lines", [0, 3])
