@@ -154,6 +154,26 @@ EXPRESSION: Final = (
     ),
 )  # fmt: skip
 
+_PROVENANCE_FLAGS = (("flag_values", [0, 1, 2]), ("flag_meanings", "measured imputed missing"))
+_WHERE_IMPUTED = "written by bench predict --into-store"
+IMPUTED: Final = (
+    ArraySpec("imputed/value", ("gene", "tissue", "genotype"), "float32", "block",
+              "completed table in the unit of expression: measured, or imputed; without genotype where there is one",
+              float("nan"), when=_WHERE_IMPUTED),
+    ArraySpec("imputed/low", ("gene", "tissue", "genotype"), "float32", "block",
+              "lower end of the 90 % interval of an imputed value; NaN where measured, or none is known",
+              float("nan"), when=_WHERE_IMPUTED),
+    ArraySpec("imputed/high", ("gene", "tissue", "genotype"), "float32", "block",
+              "upper end of that interval", float("nan"), when=_WHERE_IMPUTED),
+    ArraySpec("imputed/provenance", ("gene", "tissue", "genotype"), "uint8", "block",
+              "where a value is from; missing: nothing to learn the tissue from", 2, _PROVENANCE_FLAGS,
+              when=_WHERE_IMPUTED),
+    ArraySpec("imputed/tissue", ("tissue",), "string", "whole", "tissue", "", when=_WHERE_IMPUTED),
+    ArraySpec("imputed/genotype", ("genotype",), "string", "whole", "genotype", "",
+              when="the table has several genotypes"),
+)  # fmt: skip
+"""The completed table of a species; see ``docs/imputation.md``."""
+
 SCALE: Final = "_scale"
 """What the scale of an output is called after it."""
 
@@ -246,10 +266,10 @@ VARIANT_EMBEDDING: Final = (
 VARIANTS: Final = (*VARIANT_SET, *VARIANT_SEQUENCE, *VARIANT_EMBEDDING)
 """Arrays of the variant sets; where the data set has any."""
 
-REGISTRY: Final = (*SPECIES, *SKIPPED, *GENOME, *SEQUENCE, *EXPRESSION, *EMBEDDING, *VARIANTS)
+REGISTRY: Final = (*SPECIES, *SKIPPED, *GENOME, *SEQUENCE, *EXPRESSION, *IMPUTED, *EMBEDDING, *VARIANTS)
 """Every array, in the order of the documentation."""
 
-RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variants", "skipped"})
+RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variants", "skipped", "imputed"})
 """Names an embedder cannot have: they are groups of every species."""
 
 

@@ -50,6 +50,13 @@ _file = click.Path(path_type=Path, dir_okay=False)
     "--learner", metavar="MODULE:CLASS", help="Class of a learner that is not registered."
 )
 @click.option("--device", help="Device of the embedders: cpu, cuda, cuda:1.")
+@click.option(
+    "--wide", type=_file, help="A run of task imputation: also write a column for each tissue here."
+)
+@click.option(
+    "--into-store", "into_store", is_flag=True,
+    help="A run of task imputation: also write the completed table into the store, as group imputed.",
+)  # fmt: skip
 @json_option
 def predict(
     dataset: Path | None, model: Path, out: Path, genes: tuple[str, ...], variants: str | None,
@@ -58,15 +65,35 @@ def predict(
     """Predict the genes of DATASET, of a store, or sequences, by the models of a finished run.
 
     A gene of the run is predicted by the model of the fold in which it was under test; a new gene of
-    a family of the run by those that did not train on the family; others by the mean of all folds.
+    a family of the run by those that did not train on the family; others by the mean of all folds. A run
+    of task imputation completes the table of expression of DATASET, which may be a store: every entry
+    stands in OUT, measured or imputed with its interval.
     """
     from benchmarks.predict.apply import Matched, only_genes, predict_genes, predict_lines
     from benchmarks.predict.output import check_suffix, write_predictions
     from benchmarks.predict.trained import TrainedRun
 
+    wide, into_store = options.pop("wide"), options.pop("into_store")
     _one_source(dataset, options)
     check_suffix(out)
     trained = TrainedRun(model, learner)
+    if trained.identity.get("task") == "imputation":
+        from benchmarks.cli.complete import complete
+
+        complete(
+            trained,
+            dataset,
+            out,
+            genes,
+            variants,
+            wide,
+            options,
+            into_store=into_store,
+            as_json=as_json,
+        )
+        return
+    if wide is not None or into_store:
+        raise InputError(f"{model}: --wide and --into-store go with a run of task imputation")
     for note in trained.notes:
         _say(f"note: {note}")
     with _store(trained, dataset, out, variants, options) as store:

@@ -10,20 +10,28 @@ from benchmarks.imputation.views import View
 from learners.batch import Block, FeatureBatch
 
 
-def profile_blocks(problem: Problem, view: View, asked: frozenset[str]) -> dict[str, Block]:
-    """Blocks ``profile``, ``place`` and, with several genotypes, ``elsewhere``."""
+def profile_blocks(
+    problem: Problem, view: View, asked: frozenset[str], tissues: tuple[str, ...] | None = None
+) -> dict[str, Block]:
+    """Blocks ``profile``, ``place`` and, with several genotypes, ``elsewhere``.
+
+    ``tissues`` are the columns of the view where they are not those of the problem.
+    """
     at = np.arange(len(view.rows), dtype=np.int64)
-    plane = PlaneSource(view.value, view.visible, asked, problem.tissues)
+    names = problem.tissues if tissues is None else tissues
+    plane = PlaneSource(view.value, view.visible, asked, names)
     blocks = {
         PROFILE: Block(plane, at),
         PLACE: Block(PlaceSource(problem.places.block()), view.rows.gene),
     }
     if view.elsewhere is not None:
-        blocks[ELSEWHERE] = Block(PlaneSource(*view.elsewhere, asked, problem.tissues), at)
+        blocks[ELSEWHERE] = Block(PlaneSource(*view.elsewhere, asked, names), at)
     return blocks
 
 
-def view_batch(problem: Problem, view: View, blocks: dict[str, Block]) -> FeatureBatch:
+def view_batch(
+    problem: Problem, view: View, blocks: dict[str, Block], tissues: tuple[str, ...] | None = None
+) -> FeatureBatch:
     """A view as learners take it, its targets what is asked for."""
     gene, species, family = (
         problem.genes[name].to_numpy(str)[view.rows.gene] for name in ("gene", "species", "family")
@@ -34,5 +42,5 @@ def view_batch(problem: Problem, view: View, blocks: dict[str, Block]) -> Featur
     return FeatureBatch(
         blocks=blocks, gene=gene, species=species, family=family, sample=sample,
         targets=np.where(view.wanted, view.value, np.nan), mask=view.wanted,
-        target_names=problem.tissues,
+        target_names=problem.tissues if tissues is None else tissues,
     )  # fmt: skip

@@ -22,9 +22,12 @@ from benchmarks.imputation.table import (
 
 
 def make_problem(
-    store: Any, species: Sequence[str], genes: pd.DataFrame, masks: tuple[str, ...]
-) -> Problem:
+    store: Any, species: Sequence[str], genes: pd.DataFrame, masks: tuple[str, ...], *,
+    drop: bool = True,
+) -> Problem:  # fmt: skip
     """The table of some species, its genes in the order of ``genes``.
+
+    ``drop`` leaves out tissues without any value.
 
     Raises
     ------
@@ -42,7 +45,7 @@ def make_problem(
         values.counts if isinstance(values, Genotypes) else np.isfinite(values.value).sum(axis=0)
     )
     tell_tissues(counts, tissues, notes)
-    table = values.with_tissues(counts > 0)
+    table = values.with_tissues(counts > 0) if drop else values
     scored = np.asarray(np.isfinite(table.mean).any(axis=1), np.bool_)
     problem = Problem(table, genes, scored, unit_after(unit), masks, notes)
     notes += [*_placeless(store, species, problem), *_families(problem), *_rows(problem)]

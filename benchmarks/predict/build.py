@@ -25,10 +25,12 @@ def config_of_dataset(
     variants: str | None = None,
     checkpoints: Mapping[str, str] | None = None,
     say: Say = lambda line: None,
+    expression: bool = False,
 ) -> DatasetConfig:
     """A data set, declared anew with the windows and embedders of a run.
 
-    Expression is left out (nothing is learned here), and so are variants that are not asked for.
+    Expression is left out unless it is wanted (nothing is learned here), and so are variants that are
+    not asked for.
 
     Parameters
     ----------
@@ -61,11 +63,36 @@ def config_of_dataset(
     kept = {}
     for name, one in chosen.items():
         sets = {n: v for n, v in one.variants.items() if n == variants}
-        kept[name] = one.model_copy(update={"expression": None, "samples": None, "variants": sets})
+        left_out = {} if expression else {"expression": None, "samples": None}
+        kept[name] = one.model_copy(update={**left_out, "variants": sets})
     if variants and not any(one.variants for one in kept.values()):
         known = {name for one in chosen.values() for name in one.variants}
         raise unknown_name("variant set", variants, known)
     return _with_inputs(config, kept, inputs, checkpoints or {})
+
+
+def config_of_table(dataset: Path, species: Sequence[str]) -> DatasetConfig:
+    """A data set with its expression and nothing embedded.
+
+    Raises
+    ------
+    UnknownNameError
+        For a species that it has not.
+    """
+    from featurestore.inputs.dataset import load_config
+
+    config = load_config(dataset, files=False)
+    for name in species:
+        if name not in config.species:
+            raise unknown_name("species", name, config.species)
+    chosen = {
+        name: one.model_copy(update={"variants": {}})
+        for name, one in config.species.items()
+        if not species or name in species
+    }
+    return config.model_copy(
+        update={"species": chosen, "embedders": (CODES,), "embedder_options": {}}
+    )
 
 
 def config_of_sequences(

@@ -82,7 +82,8 @@ class TrainedRun:
             raise InputError(f"{self.path}: this run failed, so it has no models; run it again")
         self.repeat, self.folds = _folds_with_models(self.path)
         self._cls = _learner_class(self.identity, learner, self.path)
-        self.targets = _target_names(self._predictions(), self.path)
+        tissues = tuple(str(name) for name in self.identity.get("tissues") or ())
+        self.targets = tissues or _target_names(self._predictions(), self.path)
         self.notes = _version_notes(self.identity, self._cls)
         self._held: dict[int, Any] = {}
 
