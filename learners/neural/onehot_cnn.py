@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {
         "motifs": 96, "width": 13, "pool": 4, "channels": 64, "blocks": 2, "block_width": 5,
-        "dense": 64, "dropout": 0.4, "block_dropout": 0.2, "shift": 3,
-        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 6,
-        "warmup": 0.15,
+        "dense": 64, "dropout": 0.4, "block_dropout": 0.1, "shift": 3, "mutate": 0.0,
+        "learning_rate": 2e-3, "weight_decay": 0.3, "batch_size": 32, "epochs": 0, "patience": 6,
+        "warmup": 0.15, "ema": 0.99,
     },
     "full": {
         "motifs": 256, "width": 15, "pool": 4, "channels": 128, "blocks": 4, "block_width": 5,
-        "dense": 128, "dropout": 0.4, "block_dropout": 0.2, "shift": 3,
+        "dense": 128, "dropout": 0.4, "block_dropout": 0.1, "shift": 3, "mutate": 0.0,
         "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 64, "epochs": 0, "patience": 10,
         "warmup": 0.15,
     },
@@ -58,12 +58,14 @@ class OneHotCNN(PresetLearner):
         Filters of the first layer, bases that each spans, and how far training sequences are
         moved either way at random. None is the preset's; ``paper`` has none of them.
     dropout, learning_rate, weight_decay, batch_size, epochs, patience : optional
-        None is the preset's; ``epochs`` of ``small`` and ``full`` are as many as make about 2,500
+        None is the preset's; ``epochs`` of ``small`` and ``full`` are as many as make about 1,800
         steps, 8 to 30.
+    amp : {"auto", "off", "bf16"}
+        See :class:`learners.neural.plan.TrainingPlan`.
     """
 
     presets = PRESETS
-    steps = (2500, 8, 30)
+    steps = (1800, 8, 30)
     search_space: ClassVar[SearchSpace] = {
         "dropout": Range(0.1, 0.6),
         "motifs": Choice((48, 96, 160)),
@@ -93,6 +95,7 @@ class OneHotCNN(PresetLearner):
             "batch_size": None,
             "epochs": None,
             "patience": None,
+            "amp": "auto",
         },
     )
 
@@ -111,6 +114,7 @@ class OneHotCNN(PresetLearner):
         batch_size: int | None = None,
         epochs: int | None = None,
         patience: int | None = None,
+        amp: str = "auto",
     ) -> None:
         if members < 1:
             raise InputError(f"onehot_cnn: members {members}; at least 1")
@@ -127,6 +131,7 @@ class OneHotCNN(PresetLearner):
             batch_size=batch_size,
             epochs=epochs,
             patience=patience,
+            amp=amp,
         )
 
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:
@@ -159,7 +164,7 @@ class OneHotCNN(PresetLearner):
             return WashburnNetwork(pieces, targets, dropout=own["dropout"], shared=shared)
         named = (
             "motifs", "width", "pool", "channels", "blocks", "block_width", "dense", "dropout",
-            "block_dropout", "shift",
+            "block_dropout", "shift", "mutate",
         )  # fmt: skip
         size = MotifSize(**{name: own[name] for name in named})
         return MotifNetwork(pieces, targets, size=size, shared=shared)

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from featurestore.sequence.iupac import N
+from learners.neural.augment import mutated, shifted
+from learners.neural.motif_scan import MotifResponse
 from learners.neural.onehot_layers import SameConv, SameMaxPool, pooled_length
 from learners.neural.onehot_windows import Bases, Piece
 
-_STEEPEST: Final = 3.0
-"""Where the exponential of the first layer is cut off: e³ is as much as twenty sites."""
-
-_MOST_POSITIONS: Final = 400
+_MOST_POSITIONS: Final = 200
 """That the residual blocks of a region read; of a longer one the means of several; it makes regions of 5,000 bp a quarter to a third
 cheaper."""
 
@@ -37,7 +35,9 @@ class MotifSize:
     dense : int
     dropout, block_dropout : float
     shift : int
-        In training, a batch is moved by up to so many bases either way.
+        In training, each region is moved by up to so many bases either way.
+    mutate : float
+        In training, the share of the bases that are drawn anew.
     """
 
     motifs: int
@@ -50,42 +50,11 @@ class MotifSize:
     dropout: float
     block_dropout: float
     shift: int
+    mutate: float
 
 
-class MotifScan(nn.Module):
-    """The strongest match of each motif in every few positions.
-
-    A convolution written as one matrix product over windows that overlap, with channels last:
-    what PyTorch does for four channels in and a maximum after it takes twice as long on a CPU.
-
-    Parameters
-    ----------
-    motifs, width, pool : int
-    """
-
-    def __init__(self, motifs: int, width: int, pool: int) -> None:
-        super().__init__()
-        self.width, self.pool = width, pool
-        self.weights = nn.Linear(4 * width, motifs)
-
-    def forward(self, bases: Tensor) -> Tensor:
-        """(n, position, 4) → (n, ⌈position / pool⌉, motif); past the ends lies N."""
-        rows, length, _ = bases.shape
-        before, filled = (self.width - 1) // 2, length + -length % self.pool
-        after = filled - length + self.width - 1 - before
-        padded = functional.pad(bases, (0, 0, before, after), value=0.25)
-        windows = padded.unfold(1, self.width, 1).transpose(2, 3).reshape(rows * filled, -1)
-        matches = self.weights(windows).reshape(rows, filled // self.pool, self.pool, -1)
-        # max keeps one index; amax shares the gradient among ties, which costs a third of the step.
-        strongest: Tensor = matches.max(dim=2).values
-        return strongest
-
-
-class MotifTower(nn.Module):
+class MotifTower(MotifResponse):
     """One region: motifs with an exponential response, then residual dilated convolutions.
-
-    The exponential makes filters sharp: a near miss counts for little (Koo & Ploenzke, Nature
-    Machine Intelligence 3:258, 2021).
 
     Parameters
     ----------
@@ -93,19 +62,14 @@ class MotifTower(nn.Module):
     """
 
     def __init__(self, size: MotifSize) -> None:
-        super().__init__()
-        self.scan = MotifScan(size.motifs, size.width, size.pool)
-        self.norm = nn.BatchNorm1d(size.motifs)
+        super().__init__(size.motifs, size.width, size.pool)
         self.mix = nn.Conv1d(size.motifs, size.channels, 1)
         self.blocks = nn.Sequential(*[_Block(size, 2 ** (i % 4)) for i in range(size.blocks)])
         self.last = nn.Sequential(nn.BatchNorm1d(size.channels), nn.GELU())
 
     def forward(self, bases: Tensor) -> Tensor:
         """(n, position, 4) → (n, channel, position after pooling)."""
-        matches = self.scan(bases)
-        rows, positions, motifs = matches.shape
-        normal = self.norm(matches.reshape(rows * positions, motifs)).reshape(matches.shape)
-        strength = torch.exp(normal.clamp(max=_STEEPEST)).transpose(1, 2)
+        strength = super().forward(bases)
         coarser = -(-strength.shape[2] // _MOST_POSITIONS)
         if coarser > 1:
             strength = segment_means(strength, -(-strength.shape[2] // coarser))
@@ -122,7 +86,7 @@ class _Block(nn.Module):
         self.inner = nn.Sequential(
             nn.BatchNorm1d(channels), nn.GELU(), SameConv(channels, channels, size.block_width, dilation),
             nn.BatchNorm1d(channels), nn.GELU(), nn.Conv1d(channels, channels, 1),
-            nn.Dropout(size.block_dropout),
+            nn.Dropout1d(size.block_dropout),
         )  # fmt: skip
 
     def forward(self, values: Tensor) -> Tensor:
@@ -146,7 +110,7 @@ class MotifNetwork(nn.Module):
         self, pieces: Sequence[Piece], targets: int, *, size: MotifSize, shared: bool
     ) -> None:
         super().__init__()
-        self.bases, self.shift = Bases(pieces), size.shift
+        self.bases, self.shift, self.mutate = Bases(pieces), size.shift, size.mutate
         self.towers = nn.ModuleList([MotifTower(size) for _ in range(1 if shared else len(pieces))])
         self.segments = [segments_of(p.length, size.pool) for p in pieces]
         width = size.channels * sum(self.segments)
@@ -160,7 +124,9 @@ class MotifNetwork(nn.Module):
         parts: list[Tensor] = []
         for number, codes in enumerate(self.bases.codes(values)):
             tower = self.towers[number % len(self.towers)]
-            seen = self.bases.by_position(shifted(codes, self.shift) if self.training else codes)
+            if self.training:
+                codes = mutated(shifted(codes, self.shift), self.mutate)
+            seen = self.bases.by_position(codes)
             parts.append(segment_means(tower(seen), self.segments[number]).flatten(1))
         scores: Tensor = self.head(torch.cat(parts, dim=1))
         return scores
@@ -189,20 +155,6 @@ def segment_means(found: Tensor, segments: int) -> Tensor:
     short = size * segments - found.shape[2]
     padded = functional.pad(found, (0, short)) if short else found
     return padded.reshape(*padded.shape[:2], segments, size).mean(dim=3)
-
-
-def shifted(codes: Tensor, most: int) -> Tensor:
-    """All rows moved by one number of bases drawn from −most … most; N where they came from.
-
-    Parameters
-    ----------
-    codes : Tensor, shape (n, position)
-    """
-    by = int(torch.randint(-most, most + 1, ()))
-    if not by or codes.shape[1] <= most:
-        return codes
-    kept = codes[:, :-by] if by > 0 else codes[:, -by:]
-    return functional.pad(kept, (by, 0) if by > 0 else (0, -by), value=N)
 
 
 class WashburnNetwork(nn.Module):

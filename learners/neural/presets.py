@@ -28,13 +28,17 @@ class PresetLearner(TorchLearner):
     steps: ClassVar[tuple[int, int, int]] = (1, 1, 1000)
     """Where a preset has epochs 0: as many as make so many steps, at least and at most so many."""
 
-    def __init__(self, *, preset: str, **given: Any) -> None:
-        if preset not in self.presets:
-            raise unknown_name(f"preset of {self.info.name}", preset, self.presets)
+    apart: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that are no settings of network or training."""
+
+    def __init__(self, *, preset: str | None, **given: Any) -> None:
+        chosen = preset or self.preset_for(given)
+        if chosen not in self.presets:
+            raise unknown_name(f"preset of {self.info.name}", chosen, self.presets)
         super().__init__(preset=preset, **given)
-        settings = dict(self.presets[preset])
+        settings = dict(self.presets[chosen])
         for name, value in given.items():
-            if value is None:
+            if value is None or name in self.apart:
                 continue
             kind = type(settings[name]) if name in settings else type(value)
             if kind in (int, float) and isinstance(value, str | bool):
@@ -43,6 +47,10 @@ class PresetLearner(TorchLearner):
         self.settings = settings
         """Of the preset, with what was given."""
         self._rows = 0
+
+    def preset_for(self, given: Mapping[str, Any]) -> str:
+        """The preset where none is given."""
+        return next(iter(self.presets))
 
     def prepare(self, network: nn.Module, train: FeatureBatch) -> None:
         """Note how many rows there are."""

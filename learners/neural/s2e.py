@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from featurestore.errors import InputError, unknown_name
 from learners.base import LearnerInfo
 from learners.batch import FeatureBatch
-from learners.neural.learner import TorchLearner
+from learners.neural.presets import PresetLearner
 from learners.neural.s2e_settings import PRESETS, SPACE_BASES, SPACE_BINS, VARIANTS
 from learners.search import SearchSpace
 
@@ -25,7 +25,7 @@ _SET: Mapping[str, Any] = dict.fromkeys(PRESETS["published"])
 _DEFAULTS: Mapping[str, Any] = {"preset": None, "variant": None, **_SET, "amp": "auto"}
 
 
-class S2E(TorchLearner):
+class S2E(PresetLearner):
     """Per region convolutions and dense layers, then dense layers over all regions.
 
     Takes any number of features of bins and codes; those of equally many regions and bins are
@@ -41,6 +41,7 @@ class S2E(TorchLearner):
     variant : str, optional
         ``EMPRES_0`` … ``EMPRES_4``: chooses the features of the paper.
     conv_layers, filters, kernel, base_layers, base_filters, base_kernel, dilation, pool
+    motifs, motif_width, motif_pool, base_dropout, shift, mutate
     dense_layers, post_layers, units, dropout, input_dropout
         Of the network, see :class:`learners.neural.s2e_network.HeadSizes`. A kernel too wide for
         the bins is narrowed, which ``notes`` then says.
@@ -58,6 +59,9 @@ class S2E(TorchLearner):
         requires=("torch",),
         defaults=_DEFAULTS,
     )
+    presets = PRESETS
+    apart = frozenset({"variant"})
+    steps = (2100, 8, 50)
     search_space: ClassVar[SearchSpace] = SPACE_BINS
 
     def __init__(
@@ -73,6 +77,12 @@ class S2E(TorchLearner):
         base_kernel: int | None = None,
         dilation: int | None = None,
         pool: int | None = None,
+        motifs: int | None = None,
+        motif_width: int | None = None,
+        motif_pool: int | None = None,
+        base_dropout: float | None = None,
+        shift: int | None = None,
+        mutate: float | None = None,
         dense_layers: int | None = None,
         post_layers: int | None = None,
         units: int | None = None,
@@ -90,18 +100,14 @@ class S2E(TorchLearner):
         amp: str = "auto",
     ) -> None:
         given = locals()
-        super().__init__(**{name: given[name] for name in _DEFAULTS})
         if variant is not None and variant not in VARIANTS:
             raise unknown_name("variant of s2e", variant, VARIANTS)
-        preset = preset or ("published" if variant else "small")
-        if preset not in PRESETS:
-            raise unknown_name("preset of s2e", preset, PRESETS)
-        self.settings: dict[str, Any] = {
-            name: default if given[name] is None else given[name]
-            for name, default in PRESETS[preset].items()
-        }
-        """Every setting with its value."""
+        super().__init__(**{name: given[name] for name in _DEFAULTS})
         _check(self.settings)
+
+    def preset_for(self, given: Mapping[str, Any]) -> str:
+        """The published one for a variant."""
+        return "published" if given["variant"] else "small"
 
     @classmethod
     def wanted_features(cls, params: Mapping[str, Any]) -> str | None:
@@ -128,19 +134,14 @@ class S2E(TorchLearner):
         from learners.neural.inputs import measure
         from learners.neural.s2e_network import S2ENetwork
 
+        super().prepare(network, train)
         if isinstance(network, S2ENetwork):
             measure(network.standardised(), train)
 
     def plan(self) -> TrainingPlan:
         """How to train it."""
-        from learners.neural.plan import TrainingPlan
-
-        named = {f.name for f in fields(TrainingPlan)} & set(self.settings)
-        warmup = 0.05 if self.settings["schedule"] == "cosine" else 0.0
-        return TrainingPlan(
-            **{name: self.settings[name] for name in named},
-            warmup=warmup,
-            amp=self.parameters["amp"],
+        return replace(
+            super().plan(), warmup=0.05 if self.settings["schedule"] == "cosine" else 0.0
         )
 
     def _sizes(self) -> HeadSizes:
@@ -152,13 +153,16 @@ class S2E(TorchLearner):
 def _check(settings: Mapping[str, Any]) -> None:
     for name in (
         "conv_layers", "filters", "kernel", "base_layers", "base_filters", "base_kernel",
-        "dilation", "dense_layers", "post_layers", "units",
+        "dilation", "dense_layers", "post_layers", "units", "motif_width", "motif_pool",
     ):  # fmt: skip
         if settings[name] < 1:
             raise InputError(f"s2e: {name} {settings[name]}: at least 1")
     if settings["pool"] < 2:
         raise InputError(f"s2e: pool {settings['pool']}: at least 2")
-    for name in ("dropout", "input_dropout"):
+    for name in ("motifs", "shift"):
+        if settings[name] < 0:
+            raise InputError(f"s2e: {name} {settings[name]}: at least 0")
+    for name in ("dropout", "input_dropout", "base_dropout", "mutate"):
         if not 0 <= settings[name] < 1:
             raise InputError(f"s2e: {name} {settings[name]}: from 0, below 1")
 
@@ -178,6 +182,12 @@ class _Variant(S2E):
         base_kernel: int | None = None,
         dilation: int | None = None,
         pool: int | None = None,
+        motifs: int | None = None,
+        motif_width: int | None = None,
+        motif_pool: int | None = None,
+        base_dropout: float | None = None,
+        shift: int | None = None,
+        mutate: float | None = None,
         dense_layers: int | None = None,
         post_layers: int | None = None,
         units: int | None = None,

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from learners.neural.augment import mutated, shifted
 from learners.neural.inputs import Bases, Layout, Standardise, channels_of, with_channels
+from learners.neural.motif_scan import MotifResponse
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class HeadSizes:
         Before the last layer.
     input_dropout : float
         Of the standardised numbers of bins; the paper has none.
+    motifs, motif_width, motif_pool : int
+        Before the convolutions over bases, a scan for so many motifs
+        (:class:`learners.neural.motif_scan.MotifResponse`); 0 is none, as in the paper.
+    base_dropout : float
+        After the scan and each convolution over bases, of whole channels of a gene; the paper has
+        none.
+    shift, mutate : int, float
+        In training, bases by which a region is moved at most, and the share drawn anew; the paper
+        has neither.
     """
 
     conv_layers: int
@@ -48,6 +59,12 @@ class HeadSizes:
     units: int
     dropout: float
     input_dropout: float
+    motifs: int = 0
+    motif_width: int = 13
+    motif_pool: int = 10
+    base_dropout: float = 0.0
+    shift: int = 0
+    mutate: float = 0.0
 
 
 def kernel_for(bins: int, sizes: HeadSizes) -> int:
@@ -77,8 +94,8 @@ class S2ENetwork(nn.Module):
     """Features of any number of regions → (n, t).
 
     Each region of each group of features has a branch of its own. Over bins: convolutions without
-    padding, each followed by ReLU and batch normalisation. Over bases: convolutions that keep the
-    length, each followed by ReLU, batch normalisation and max-pooling where there is enough left.
+    padding, each followed by ReLU and batch normalisation. Over bases: a scan for motifs where the
+    sizes have one, then convolutions that keep the length, each followed by ReLU, batch normalisation and max-pooling where there is enough left.
     Then, flattened, dense layers with ReLU. The branches end to end go through dense layers with
     ReLU, dropout and a linear layer.
 
@@ -98,6 +115,7 @@ class S2ENetwork(nn.Module):
         self.standardise = nn.ModuleList([Standardise(layout[n]["shape"]) for n in self.binned])
         self.bases = Bases()
         self.hide = nn.Dropout(sizes.input_dropout)
+        self.shift, self.mutate, self.by_position = sizes.shift, sizes.mutate, bool(sizes.motifs)
         branches: list[nn.Module] = []
         for (regions, bins), names in self.groups.items():
             channels = sum(channels_of(layout[name]["shape"]) for name in names)
@@ -125,11 +143,17 @@ class S2ENetwork(nn.Module):
             stacked = self.hide(torch.cat(parts, dim=3))
             inputs += [stacked[:, region].transpose(1, 2) for region in range(regions)]
         for name, regions in self.codes.items():
-            bases = self.bases(values[name])
-            inputs += [bases[:, region].transpose(1, 2) for region in range(regions)]
+            inputs += [self._bases(values[name][:, region]) for region in range(regions)]
         found = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
         scores: Tensor = self.post(torch.cat(found, dim=1))
         return scores
+
+    def _bases(self, codes: Tensor) -> Tensor:
+        """One region as fractional one-hot, in training moved and mutated; as its branch reads it."""
+        if self.training:
+            codes = mutated(shifted(codes, self.shift), self.mutate)
+        bases: Tensor = self.bases(codes)
+        return bases if self.by_position else bases.transpose(1, 2)
 
 
 def _over_bins(channels: int, bins: int, sizes: HeadSizes) -> nn.Sequential:
@@ -145,18 +169,28 @@ def _over_bins(channels: int, bins: int, sizes: HeadSizes) -> nn.Sequential:
 
 def _over_bases(length: int, sizes: HeadSizes) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for number in range(sizes.base_layers):
-        width = sizes.base_filters if number else 4
+    width = 4
+    if sizes.motifs:
+        layers.append(MotifResponse(sizes.motifs, sizes.motif_width, sizes.motif_pool))
+        width, length = sizes.motifs, -(-length // sizes.motif_pool)
+        layers += _channels_dropped(sizes)
+    for _ in range(sizes.base_layers):
         layers += [
             SameConv(width, sizes.base_filters, sizes.base_kernel, dilation=sizes.dilation),
             nn.ReLU(),
             nn.BatchNorm1d(sizes.base_filters),
         ]
+        width = sizes.base_filters
         if length >= sizes.pool:
             layers.append(nn.MaxPool1d(sizes.pool))
             length //= sizes.pool
+        layers += _channels_dropped(sizes)
     dense = _dense(sizes.base_filters * length, sizes.units, sizes.dense_layers)
     return nn.Sequential(*layers, nn.Flatten(), *dense)
+
+
+def _channels_dropped(sizes: HeadSizes) -> list[nn.Module]:
+    return [nn.Dropout1d(sizes.base_dropout)] if sizes.base_dropout else []
 
 
 def _dense(width: int, units: int, layers: int) -> list[nn.Module]:

@@ -24,6 +24,7 @@ VARIANTS: Final[Mapping[str, str]] = {
 PUBLISHED: Final[Mapping[str, Any]] = {
     "conv_layers": 4, "filters": 256, "kernel": 3,
     "base_layers": 4, "base_filters": 256, "base_kernel": 5, "dilation": 3, "pool": 4,
+    "motifs": 0, "motif_width": 13, "motif_pool": 10, "base_dropout": 0.0, "shift": 0, "mutate": 0.0,
     "dense_layers": 4, "post_layers": 3, "units": 64, "dropout": 0.25, "input_dropout": 0.0, "learning_rate": 3e-4,
     "weight_decay": 1e-2, "batch_size": 128, "epochs": 50, "patience": 10, "average": 5,
     "averaged": "predictions", "schedule": "constant", "ema": 0.0,
@@ -31,9 +32,10 @@ PUBLISHED: Final[Mapping[str, Any]] = {
 
 SMALL: Final[Mapping[str, Any]] = {
     **PUBLISHED, "conv_layers": 1, "filters": 16, "kernel": 1,
-    "base_layers": 2, "base_filters": 64, "base_kernel": 13, "dilation": 1, "pool": 10,
+    "motifs": 64, "motif_pool": 10, "base_dropout": 0.1, "shift": 3,
+    "base_layers": 1, "base_filters": 64, "base_kernel": 5, "dilation": 1, "pool": 25,
     "dense_layers": 1, "post_layers": 1, "dropout": 0.5, "input_dropout": 0.5,
-    "learning_rate": 2e-3, "weight_decay": 0.3, "batch_size": 32, "schedule": "cosine",
+    "learning_rate": 2e-3, "weight_decay": 0.3, "batch_size": 32, "epochs": 0, "schedule": "cosine",
 }  # fmt: skip
 """Found on validation families of 1,335 windows of A. thaliana (bins) and of one fold of the simulated
 sample (bases): without half of the inputs hidden in training a thousand genes are learned by heart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -172,6 +173,49 @@ def test_the_branch_over_bases_is_that_of_the_paper() -> None:
     assert torch.allclose(found, expected, atol=1e-4)
 
 
+def test_a_scan_for_motifs_comes_before_the_convolutions_where_it_is_asked_for() -> None:
+    """Strongest matches → normalised → exponential, cut at e³ → [Conv1d → ReLU → …] → dense."""
+    sizes = replace(SIZES, motifs=4, motif_width=5, motif_pool=6, base_layers=1, base_dropout=0.2, shift=3, mutate=0.1)  # fmt: skip
+    data = batch(codes=(1, 100))
+    network = S2ENetwork(layout_of(data), 1, sizes)
+    randomised(network)
+    branch, codes = network.eval().branches[0], data.blocks["codes"].read()
+    from featurestore.sequence.iupac import one_hot
+
+    state = branch.state_dict()
+    x = torch.from_numpy(np.moveaxis(one_hot(codes[:, 0]), 2, 1)).float()
+    x = nn.functional.pad(x, (2, 4), value=0.25)  # 100 bases make 17 segments of six, 102
+    weight = state["0.scan.weights.weight"].reshape(4, 5, 4).transpose(1, 2)
+    x = nn.functional.conv1d(x, weight, state["0.scan.weights.bias"])[:, :, :102]
+    x = x.unfold(2, 6, 6).amax(dim=3)
+    norm = {name: state[f"0.norm.{name}"] for name in ("running_mean", "running_var", "weight", "bias")}  # fmt: skip
+    x = torch.exp(nn.functional.batch_norm(x, **norm).clamp(max=3))
+    with torch.inference_mode():
+        expected = branch[1:](x)
+        found = branch(network._bases(torch.from_numpy(codes[:, 0])))
+    assert x.shape == (60, 4, 17)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_bases_are_moved_and_mutated_in_training_alone() -> None:
+    data = batch(codes=(1, 100))
+    codes = torch.from_numpy(data.blocks["codes"].read()[:, 0])
+    network = S2ENetwork(layout_of(data), 1, replace(SIZES, shift=5, mutate=0.2))
+    plain = S2ENetwork(layout_of(data), 1, SIZES)
+    assert torch.equal(network.eval()._bases(codes), plain.train()._bases(codes))
+    assert not torch.equal(network.train()._bases(codes), plain._bases(codes))
+
+
+def test_published_settings_add_nothing_to_the_paper() -> None:
+    settings = Empres0().settings
+    added = ("motifs", "base_dropout", "shift", "mutate", "input_dropout")
+    assert not any(settings[name] for name in added)
+    layout = {"codes": {"kind": "codes", "shape": [2, 5000]}}
+    with torch.device("meta"):
+        kinds = {type(m).__name__ for m in Empres0().build(layout, 1).branches.modules()}
+    assert kinds == {"ModuleList", "Sequential", "SameConv", "ReLU", "BatchNorm1d", "MaxPool1d", "Flatten", "Linear"}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("channels", "smallest", "largest"), [(384, 0.25, 6.6), (1309, 0.49, 9.5), (925, 0.39, 8.3)]
 )
@@ -271,6 +315,8 @@ def test_saved_and_loaded_predicts_the_same(tmp_path) -> None:
         ({"variant": "EMPRES_5"}, UnknownNameError, "EMPRES_"),
         ({"units": 0}, InputError, "units 0"),
         ({"pool": 1}, InputError, "pool 1"),
+        ({"motifs": -1}, InputError, "motifs -1"),
+        ({"mutate": 1.0}, InputError, "mutate 1.0"),
         ({"dropout": 1.0}, InputError, "dropout 1.0"),
     ],
 )

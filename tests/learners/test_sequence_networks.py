@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from featurestore.errors import InputError, UnknownNameError
+from featurestore.sequence.iupac import N
 from learners.base import Budget, Learner
 from learners.registry import get_learner
 from learners.simulated import simulate
@@ -15,10 +16,12 @@ from learners.targets import observed
 
 torch = pytest.importorskip("torch")
 
+from learners.neural.augment import mutated, shifted  # noqa: E402
 from learners.neural.deepcre import DeepCRE  # noqa: E402
+from learners.neural.motif_scan import MotifScan  # noqa: E402
 from learners.neural.onehot_cnn import OneHotCNN  # noqa: E402
 from learners.neural.onehot_layers import SameConv, SameMaxPool  # noqa: E402
-from learners.neural.onehot_network import MotifScan, segment_means, shifted  # noqa: E402
+from learners.neural.onehot_network import segment_means  # noqa: E402
 from learners.neural.phytoexpr_cnn import PAPER_MODELS, PhytoExprCNN, stacked  # noqa: E402
 from learners.neural.phytoexpr_networks import Output, TransformerSize, _Attention  # noqa: E402
 from learners.neural.phytoexpr_transformer import PhytoExprTransformerLearner  # noqa: E402
@@ -204,15 +207,51 @@ def test_borders_are_those_of_keras() -> None:
     assert found.tolist() == [0, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0]
 
 
-def test_scan_is_a_convolution_and_a_maximum() -> None:
+@pytest.mark.parametrize(("length", "pool"), [(22, 4), (20, 1), (3, 7), (50, 10)])
+def test_scan_is_a_convolution_and_a_maximum(length: int, pool: int) -> None:
+    """Matches and gradients are those of PyTorch's convolution and pooling."""
     torch.manual_seed(0)
-    scan, bases = MotifScan(6, 5, 4), torch.rand(3, 22, 4)
-    padded = torch.nn.functional.pad(bases, (0, 0, 2, 4), value=0.25).transpose(1, 2)
-    kernel = scan.weights.weight.reshape(6, 5, 4).transpose(1, 2)
-    matches = torch.nn.functional.conv1d(padded, kernel, scan.weights.bias)
-    assert matches.shape[2] == 24
-    expected = torch.nn.functional.max_pool1d(matches, 4).transpose(1, 2)
-    assert torch.allclose(scan(bases), expected, atol=1e-5)
+    scan, bases = MotifScan(6, 5, pool), torch.rand(3, length, 4)
+    end = -length % pool
+    padded = torch.nn.functional.pad(bases, (0, 0, 2, 2 + end), value=0.25).transpose(1, 2)
+    weight = scan.weights.weight.detach().clone().requires_grad_()
+    kernel = weight.reshape(6, 5, 4).transpose(1, 2)
+    matches = torch.nn.functional.conv1d(padded, kernel, scan.weights.bias.detach())
+    expected = torch.nn.functional.max_pool1d(matches, pool).transpose(1, 2)
+    found, slope = scan(bases), torch.randn(expected.shape)
+    assert torch.allclose(found, expected, atol=1e-5)
+    expected.backward(slope)
+    for one in (scan, scan.plain):
+        scan.zero_grad()
+        one(bases).backward(slope)
+        assert torch.allclose(scan.weights.weight.grad, weight.grad, atol=1e-4)
+        assert torch.allclose(scan.weights.bias.grad, slope.sum((0, 1)), atol=1e-4)
+
+
+def test_of_equal_matches_one_learns() -> None:
+    scan = MotifScan(1, 3, 6)
+    scan(torch.eye(4)[[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]][None]).sum().backward()
+    # Two segments, each of which learns from a window of three bases.
+    assert float(scan.weights.weight.grad.sum()) == pytest.approx(6)
+
+
+def test_scan_in_bfloat16_is_near() -> None:
+    torch.manual_seed(0)
+    scan, bases = MotifScan(6, 5, 4), torch.eye(4)[torch.randint(0, 4, (3, 40))]
+    whole = scan(bases)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = scan(bases)
+    half.float().sum().backward()
+    assert torch.allclose(half.float(), whole, atol=0.03)
+    assert scan.weights.weight.grad.dtype == torch.float32
+
+
+def test_a_share_of_the_bases_is_drawn_anew() -> None:
+    torch.manual_seed(0)
+    codes = torch.full((40, 1000), N, dtype=torch.uint8)
+    assert mutated(codes, 0.0) is codes
+    counts = torch.bincount(mutated(codes, 0.1).flatten().long(), minlength=5) / codes.numel()
+    assert counts.tolist() == pytest.approx([0.025] * 4 + [0.9], abs=0.005)
 
 
 def test_segments_and_shifts() -> None:
