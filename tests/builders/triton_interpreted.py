@@ -2,7 +2,7 @@
 
 The interpreter is switched on by TRITON_INTERPRET=1 at import, for good: hence the process.
 ``python -m tests.builders.triton_interpreted OUT`` computes all cases and writes them to OUT;
-``… OUT CHECKPOINT`` computes the hidden states of a checkpoint's recorded input.
+``… OUT CHECKPOINT`` adds the hidden states of a checkpoint's recorded input.
 """
 
 from __future__ import annotations
@@ -131,10 +131,12 @@ def hidden_states(checkpoint: Path) -> dict[str, Tensor]:
     with torch.no_grad():
         model = modeling.PlantCaduceusForMaskedLM.from_pretrained(checkpoint)
         out = model(ids, output_hidden_states=True)
-    found = {f"hidden_{i}": h for i, h in enumerate(out.hidden_states)}
+    found = {f"hidden_{i}": h.clone() for i, h in enumerate(out.hidden_states)}
     return found | {"logits": out.logits}
 
 
 if __name__ == "__main__":
-    result = hidden_states(Path(sys.argv[2])) if len(sys.argv) > 2 else compute()
+    result = compute()
+    if len(sys.argv) > 2:
+        result |= hidden_states(Path(sys.argv[2]))
     save_file({k: v.contiguous() for k, v in result.items()}, Path(sys.argv[1]))

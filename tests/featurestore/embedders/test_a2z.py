@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from click.testing import CliRunner
 
 from featurestore.build.shards.recompute import verify_values
+from featurestore.cli import cli
 from featurestore.embedders.a2z import A2Z, A2ZEmbedder
+from featurestore.embedders.a2z.convert import main as convert_main
 from featurestore.embedders.a2z.keras_file import read_keras
 from featurestore.embedders.a2z.kernels import CompiledForm
 from featurestore.embedders.a2z.published import PUBLISHED, file_md5
@@ -556,7 +559,7 @@ def test_flipped_bytes_never_give_anything_but_a_model_or_one_clear_error(keras,
             assert str(path) in str(error)  # noqa: PT017 # either outcome is right
 
 
-def test_conversion_keeps_what_the_file_was(keras, tmp_path):
+def test_conversion_keeps_what_the_file_was(keras, tmp_path, capsys):
     target = tmp_path / "out.safetensors"
     command = [sys.executable, "-m", "featurestore.embedders.a2z.convert", str(keras)]
     done = subprocess.run([*command, str(target)], capture_output=True, text=True, check=False)
@@ -566,9 +569,8 @@ def test_conversion_keeps_what_the_file_was(keras, tmp_path):
     wanted = read_keras(keras)
     found = A2Z.from_safetensors(target).state_dict()
     assert same({k: v.numpy() for k, v in found.items()}, wanted)
-    again = subprocess.run([*command, str(target)], capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert "exists" in again.stderr
+    assert convert_main([str(keras), str(target)]) == 2
+    assert "exists" in capsys.readouterr().err
 
 
 # --- embedder
@@ -678,11 +680,18 @@ def test_from_a_data_set_to_a_store(keras, weights, tmp_path, monkeypatch):
     text = toml.read_text()
     toml.write_text(text + f'\n[embedders.chromatin]\ntype = "a2z"\ncheckpoint = "{keras}"\nstored = "state"\n')  # fmt: skip
     store = tmp_path / "s.zarr"
-    done = subprocess.run(
-        [sys.executable, "-m", "featurestore", "build", str(tmp_path), "--store", str(store), "--embedder", "onehot", "--embedder", "chromatin"],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = [
+        "build",
+        str(tmp_path),
+        "--store",
+        str(store),
+        "--embedder",
+        "onehot",
+        "--embedder",
+        "chromatin",
+    ]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
     root = zarr.open_group(store, mode="r")
     species = next(name for name, _ in root.groups())
     group = root[species]["chromatin"]
