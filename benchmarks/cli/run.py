@@ -171,15 +171,19 @@ def _tell(outcomes: list[Any], as_json: bool) -> None:
     facts = []
     for outcome in outcomes:
         metrics = read_run(outcome.path).metrics
-        pooled = {}
+        pooled, masks = {}, {}
         if metrics is not None:
             rows = metrics[metrics["scope"] == "pooled"]
             pooled = dict(zip(rows["metric"], rows["value"], strict=True))
+            by_mask = metrics[
+                (metrics["metric"] == "mse") & metrics["scope"].str.fullmatch("mask:[^/]+")
+            ]
+            masks = dict(zip(by_mask["scope"], by_mask["value"], strict=True))
         facts.append(
             {
                 "run": outcome.name, "path": str(outcome.path), "method": outcome.label,
                 "seed": outcome.seed, "state": outcome.state, "error": outcome.error,
-                "pooled": pooled,
+                "pooled": pooled, **({"mse": masks} if masks else {}),
             }
         )  # fmt: skip
     if as_json:
@@ -187,6 +191,10 @@ def _tell(outcomes: list[Any], as_json: bool) -> None:
         return
     for one in facts:
         told = " ".join(f"{k} {v:.3f}" for k, v in one["pooled"].items() if k in _SHOWN)
+        if one.get("mse"):
+            told = "mse " + " ".join(
+                f"{k.removeprefix('mask:')} {v:.3f}" for k, v in one["mse"].items()
+            )
         if one["error"]:
             told = f"{one['error']['type']}: {one['error']['message']}"
         click.echo(f"{one['method']}  seed {one['seed']}  {one['state']}  {told}  {one['path']}")

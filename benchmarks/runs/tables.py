@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -32,12 +32,17 @@ _NEEDED: Final = {
     "importance": ("target", "feature", "region", "bin", "bin_start", "mean_abs_shap", "n"),
     "trials": ("repeat", "fold", "trial", "state", "value", "best", "params"),
 }
+COMPACT: Final = ("gene", "species", "family", "contig", "sample", "mask")
+"""Texts of a table of imputed entries."""
+
 _WIDTH: Final = 16
 """Bytes of a value in memory, at least: a text in pandas takes more."""
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path, *, compact: bool = False) -> pd.DataFrame:
     """A Parquet file as a table.
+
+    ``compact`` gives the texts of a table of imputed entries as categories: it has millions of rows.
 
     Raises
     ------
@@ -52,6 +57,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
             size = path.stat().st_size
             file = pq.ParquetFile(stream)
             _check_size(path, size, file.metadata)
+            if compact and set(COMPACT) <= set(file.schema_arrow.names):
+                file = pq.ParquetFile(stream, read_dictionary=list(COMPACT))
             table: pd.DataFrame = file.read().to_pandas()
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         if isinstance(error, InputError):
@@ -79,7 +86,7 @@ def read_result(path: Path, name: str) -> pd.DataFrame:
     InputError
         Naming the column.
     """
-    table = read_parquet(path)
+    table = read_parquet(path, compact=name == "predictions")
     if repeated := sorted({str(c) for c in table.columns[table.columns.duplicated()]}):
         raise InputError(f"{path}: columns given twice: {', '.join(repeated)[:200]}")
     lacking = [column for column in _NEEDED[name] if column not in table]
@@ -89,9 +96,16 @@ def read_result(path: Path, name: str) -> pd.DataFrame:
         kind = table[column].dtype
         if column in _NUMBERS and not (kind.kind in "iuf" or table[column].isna().all()):
             raise InputError(f"{path}: column {column} holds {kind} where numbers belong")
-        if column in _TEXT and not table[column].map(_is_text).all():
+        if column in _TEXT and not _all_text(table[column]):
             raise InputError(f"{path}: column {column} holds {kind} where text belongs")
     return table
+
+
+def _all_text(column: pd.Series[Any]) -> bool:
+    """Whether a column holds text or nothing; each category of a categorical is looked at once."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return all(map(_is_text, column.cat.categories))
+    return isinstance(column.dtype, pd.StringDtype) or bool(column.map(_is_text).all())
 
 
 def _is_text(value: object) -> bool:

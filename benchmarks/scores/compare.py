@@ -265,6 +265,13 @@ def _share(a: Method, b: Method, scorer: _Scorer) -> _Shared:
 
 
 def _compare_group(group: Group, scorer: _Scorer, baseline: str | None) -> list[dict[str, Any]]:
+    if group.task == "imputation":
+        from benchmarks.imputation.compare import compare_masks
+
+        return compare_masks(
+            group, scorer.metric, baseline, dict.fromkeys(PAIR_COLUMNS, math.nan), judge=_judge,
+            replicates=scorer.replicates, seed=scorer.seed,
+        )  # fmt: skip
     ranked = sorted(group.methods, key=lambda method: _rank(method, scorer.metric))
     pairs = list(itertools.combinations(ranked, 2))
     if baseline is not None:

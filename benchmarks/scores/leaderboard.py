@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -70,10 +70,31 @@ def leaderboard(
         raise unknown_name("score", sort_by, SHOWN)
     rows: list[dict[str, Any]] = []
     for group in group_runs(runs):
+        if group.task == "imputation":
+            rows += _rows_by_mask(group, sort_by)
+            continue
         here = [method_row(group, method, bootstrap) for method in group.methods]
         here += [_missing_row(group, *cell) for cell in missing_cells(group)]
         rows += sorted(here, key=lambda row: _order(row, sort_by))
-    return pd.DataFrame(rows, columns=list(LEADERBOARD_COLUMNS))
+    more = [name for row in rows for name in row if name not in LEADERBOARD_COLUMNS]
+    return pd.DataFrame(rows, columns=[*LEADERBOARD_COLUMNS, *dict.fromkeys(more)])
+
+
+def _rows_by_mask(group: Group, sort_by: str) -> list[dict[str, Any]]:
+    """Rows of task ``imputation``: every method on every mask, best first within a mask."""
+    from benchmarks.imputation.summary import board_rows
+
+    rows: list[dict[str, Any]] = []
+    for method in group.methods:
+        row = _described(group, method)
+        if method.done:
+            rows += board_rows(
+                group, method, row | _costs(method) | {"n_repeats": len(method.done)}
+            )
+        else:
+            rows.append(row | {"status": f"failed: {reason_of(method.failed[0])}"})
+    order = {name: i for i, name in enumerate(dict.fromkeys(row["split"] for row in rows))}
+    return sorted(rows, key=lambda row: (order[row["split"]], *_order(row, sort_by)))
 
 
 def missing_cells(group: Group) -> list[tuple[str, str]]:
@@ -104,13 +125,7 @@ def method_row(
     group: Group, method: Method, bootstrap: int = 1000, metrics: pd.DataFrame | None = None
 ) -> dict[str, Any]:
     """One method as a row of the leaderboard; ``metrics`` are its :func:`summary`, if at hand."""
-    row = _common(group) | {
-        "method": method.label, "learner": method.learner, "features": method.features,
-        "control": method.control, "status": method.status, "note": method.remarks,
-        "leakage": leakage_of(method), "simulated": any(simulated(run) for run in method.runs),
-        "contaminated": ", ".join(contaminated_species(method)),
-        "test_families": "kept" if _keeps_families(method) else "",
-    }  # fmt: skip
+    row = _described(group, method)
     if not method.done:
         return row | {"status": f"failed: {reason_of(method.failed[0])}"}
     predictions = method.predictions()
@@ -123,13 +138,29 @@ def method_row(
         "n_families": predictions["family"].nunique(),
         "n_species": predictions["species"].nunique(),
         "n_repeats": len(per_repeat), "n_folds": int(per_repeat.min()),
+    } | _costs(method)  # fmt: skip
+
+
+def _described(group: Group, method: Method) -> dict[str, Any]:
+    """What is to be said of a method beside its scores."""
+    return _common(group) | {
+        "method": method.label, "learner": method.learner, "features": method.features,
+        "control": method.control, "status": method.status, "note": method.remarks,
+        "leakage": leakage_of(method), "simulated": any(simulated(run) for run in method.runs),
+        "contaminated": ", ".join(contaminated_species(method)),
+        "test_families": "kept" if _keeps_families(method) else "",
+    }  # fmt: skip
+
+
+def _costs(method: Method) -> dict[str, float]:
+    return {
         "fit_s": _mean(_time(run, "fit_s") for run in method.done),
         "predict_s": _mean(_time(run, "predict_s") for run in method.done),
         "peak_memory_bytes": max(
             (float(m) for run in method.done if (m := run.run.get("peak_memory_bytes"))),
             default=math.nan,
         ),
-    }  # fmt: skip
+    }
 
 
 def summary(method: Method, unit: str, bootstrap: int = 1000) -> pd.DataFrame:
@@ -183,7 +214,10 @@ def render_text(board: pd.DataFrame, *, sort_by: str = "r2") -> str:
     ):
         data = " · SIMULATED DATA" if rows["simulated"].fillna(value=False).any() else ""
         parts.append(f"{task} · {target} [{unit}] · {split} · labels {str(labels)[:8]}{data}")
-        parts += [_text_table(rows), _footnotes(rows, sort_by), ""]
+        if task == "imputation":
+            parts += [_mask_table(rows), _mask_footnote(sort_by), ""]
+        else:
+            parts += [_text_table(rows), _footnotes(rows, sort_by), ""]
     return "\n".join(part for part in parts if part is not None).rstrip()
 
 
@@ -214,6 +248,46 @@ def _text_table(rows: pd.DataFrame) -> str:
             size(row["peak_memory_bytes"]), "; ".join(marks),
         ])  # fmt: skip
     return align(header, body, right=(0, *range(2, 14)))
+
+
+def _mask_table(rows: pd.DataFrame) -> str:
+    header = ["", "method", "MSE", "95 %", "RMSE", "MAE", "R²", "profile r", "MSE below distance",
+              "95 %", "covered", "width", "entries", "fit", "memory", "remarks"]  # fmt: skip
+    body = []
+    rank = 0
+    for row in rows.to_dict(orient="records"):
+        marks = [row["status"]] if row["status"] != "ok" else []
+        marks += ["leakage allowed"] if row["leakage"] else []
+        marks += [row["note"]] if row["note"] and row["status"] == "ok" else []
+        rank += row["status"] == "ok"
+        gain = "improvement_mse_best_distance"
+        body.append([
+            str(rank) if row["status"] == "ok" else "", row["method"], number(row.get("mse")),
+            _range(row, "mse"), number(row["rmse"]), number(row.get("mae")), number(row["r2"]),
+            number(row.get("profile_pearson")), _percent(row.get(gain)), _range(row, gain, 100.0, 1),
+            _percent(row.get("coverage_90")), number(row.get("width_90"), 2),
+            _whole(row.get("n_entries", math.nan)), seconds(row["fit_s"]),
+            size(row["peak_memory_bytes"]), "; ".join(marks),
+        ])  # fmt: skip
+    return align(header, body, right=(0, *range(2, 15)))
+
+
+def _range(row: Mapping[Any, Any], name: str, times: float = 1.0, digits: int = 3) -> str:
+    low, high = (times * float(row.get(f"{name}_{end}", math.nan)) for end in ("low", "high"))
+    return f"{number(low, digits)} … {number(high, digits)}" if math.isfinite(low) else "–"
+
+
+def _percent(value: Any) -> str:
+    known = value is not None and math.isfinite(float(value))
+    return f"{number(100 * float(value), 1)} %" if known else "–"
+
+
+def _mask_footnote(sort_by: str) -> str:
+    way = "highest" if HIGHER_IS_BETTER[sort_by] else "lowest"
+    return (
+        f"Sorted by {sort_by} over entries, {way} first. Intervals: bootstrap over families and over "
+        "chromosomes, the wider. MSE below distance: 1 − MSE / MSE of the best distance-based method."
+    )
 
 
 def _footnotes(rows: pd.DataFrame, sort_by: str) -> str:
