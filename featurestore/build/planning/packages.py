@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from functools import lru_cache
 
 from featurestore.build.planning.group_plan import GroupPlan, Task
 from featurestore.build.work_area import WorkArea
@@ -16,11 +17,18 @@ def package_versions(
     """Versions of the packages that have a hand in the numbers; those absent are left out."""
     found = {"python": platform.python_version()}
     for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        if version := _version(name):
+            found[name] = version
     return found
+
+
+@lru_cache
+def _version(name: str) -> str:
+    """Version of an installed package, which a process reads once; empty where there is none."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def packages_behind(work: WorkArea, species: str, group: GroupPlan) -> dict[str, str]:
