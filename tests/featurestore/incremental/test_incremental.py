@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,20 +71,43 @@ def foretold(dataset: Path, store: Path) -> dict[tuple[str, str], dict]:
     return {(r["species"], r["group"]): r for r in facts["groups"]}
 
 
-def grow(tmp_path: Path, noting, before: Path, after_species, **settings):
+@pytest.fixture(scope="module")
+def built_before(tmp_path_factory):
+    """Builds a data set, or copies the store that an equal one gave before, with the windows it took."""
+    known: dict[str, tuple[Path, list[bytes]]] = {}
+
+    def get(dataset: Path, target: Path, noting) -> None:
+        key = str(tree_digest(dataset.parent))
+        if key not in known:
+            whole = tmp_path_factory.mktemp("built") / target.name
+            noting.seen = []
+            build(dataset, whole)
+            known[key] = whole, noting.seen
+        shutil.copytree(known[key][0], target, symlinks=True)
+        noting.seen = list(known[key][1])
+
+    return get
+
+
+@pytest.fixture
+def grow(tmp_path, noting, built_before):
+    return partial(_grow, tmp_path, noting, built_before)
+
+
+def _grow(tmp_path: Path, noting, built_before, before: Path, after_species, **settings):
     """Build ``before``, change the data set, foretell, build, and build afresh.
 
     Returns what ``fs plan`` said, the result, the windows computed, and the inputs before and after.
     """
     store, fresh = tmp_path / "s.zarr", tmp_path / "fresh.zarr"
-    build(before, store)
+    built_before(before, store, noting)
     old, seen_before = digests(store), set(noting.seen)
     after = write(tmp_path / "in", *after_species, **settings)
     rows = foretold(after, store)
     noting.seen = []
     result = build(after, store)
     computed = list(noting.seen)
-    build(after, fresh)
+    built_before(after, fresh, noting)
     assert tree_digest(store) == tree_digest(fresh)
     assert len(computed) == len(set(computed))
     planned = {k: r for k, r in rows.items() if k[1] == "noting"}
@@ -93,21 +118,19 @@ def grow(tmp_path: Path, noting, before: Path, after_species, **settings):
     return rows, computed, seen_before, old, digests(store)
 
 
-def test_a_new_species_is_all_that_is_computed(tmp_path, noting):
+def test_a_new_species_is_all_that_is_computed(tmp_path, grow):
     one, two = plants()
-    rows, computed, seen, old, new = grow(tmp_path, noting, write(tmp_path / "in", one), [one, two])
+    rows, computed, seen, old, new = grow(write(tmp_path / "in", one), [one, two])
     assert not set(computed) & seen
     assert len(computed) == len(new - old) > 0
     assert rows["plant_a", "noting"]["shards_to_compute"] == 0
     assert rows["plant_b", "noting"]["reasons"] == ["new species"]
 
 
-def test_new_genes_are_all_that_is_computed(tmp_path, noting):
+def test_new_genes_are_all_that_is_computed(tmp_path, grow):
     one, two = plants()
     fewer = take(one, [i for i in range(30) if i not in (3, 17, 29)])
-    rows, computed, seen, old, new = grow(
-        tmp_path, noting, write(tmp_path / "in", fewer, two), [one, two]
-    )
+    rows, computed, seen, old, new = grow(write(tmp_path / "in", fewer, two), [one, two])
     assert not set(computed) & seen
     assert len(computed) == len(new - old) > 0
     told = rows["plant_a", "noting"]
@@ -116,14 +139,12 @@ def test_new_genes_are_all_that_is_computed(tmp_path, noting):
     assert rows["plant_b", "noting"]["shards_to_compute"] == 0
 
 
-def test_an_annotation_release_computes_the_windows_of_what_it_moved(tmp_path, noting):
+def test_an_annotation_release_computes_the_windows_of_what_it_moved(tmp_path, grow):
     one, two = plants()
     tss = one.tss.copy()
     tss[10] += 40 * one.strand[10]
     after = take(replace(one, tss=tss), [i for i in range(30) if i != 21])
-    rows, computed, seen, old, new = grow(
-        tmp_path, noting, write(tmp_path / "in", one, two), [after, two]
-    )
+    rows, computed, seen, old, new = grow(write(tmp_path / "in", one, two), [after, two])
     assert not set(computed) & seen
     assert len(computed) == len(new - old) > 0
     told = rows["plant_a", "noting"]
@@ -131,7 +152,7 @@ def test_an_annotation_release_computes_the_windows_of_what_it_moved(tmp_path, n
     assert told["reasons"] == ["1 genes gone, 5 windows changed"]
 
 
-def test_an_edited_contig_computes_the_windows_on_it_that_hold_the_edit(tmp_path, noting):
+def test_an_edited_contig_computes_the_windows_on_it_that_hold_the_edit(tmp_path, grow):
     one, two = plants()
     before = write(tmp_path / "in", one, two)
     assert one.genome is not None
@@ -140,7 +161,7 @@ def test_an_edited_contig_computes_the_windows_on_it_that_hold_the_edit(tmp_path
     place = 2 * 8000 + int(one.tss[gene])
     code[place] = (code[place] + 1) % 4
     edited = replace(one, genome=replace(one.genome, code=code))
-    rows, computed, seen, old, new = grow(tmp_path, noting, before, [edited, two])
+    rows, computed, seen, old, new = grow(before, [edited, two])
     assert not set(computed) & seen
     assert 1 <= len(computed) == len(new - old) <= 12
     told = rows["plant_a", "noting"]
@@ -151,10 +172,10 @@ def test_an_edited_contig_computes_the_windows_on_it_that_hold_the_edit(tmp_path
     assert rows["plant_b", "genome"]["shards_to_compute"] == 0
 
 
-def test_a_new_embedder_leaves_the_others_alone(tmp_path, noting):
+def test_a_new_embedder_leaves_the_others_alone(tmp_path, grow):
     both = plants()
     before = write(tmp_path / "in", *both, names='["kmer"]')
-    rows, computed, _, old, new = grow(tmp_path, noting, before, both, names='["kmer", "noting"]')
+    rows, computed, _, old, new = grow(before, both, names='["kmer", "noting"]')
     assert len(computed) == len(new) > len(old) == 0
     for species in ("plant_a", "plant_b"):
         assert rows[species, "noting"]["reasons"] == ["new embedder"]
@@ -165,22 +186,20 @@ def test_a_new_embedder_leaves_the_others_alone(tmp_path, noting):
     ("settings", "why"),
     [({"checkpoint": "b"}, "checkpoint differs: digest "), ({"window": 220}, "parameters changed: window 160 → 220")],
 )  # fmt: skip
-def test_another_model_computes_everything_of_its_own(tmp_path, noting, settings, why):
+def test_another_model_computes_everything_of_its_own(tmp_path, grow, settings, why):
     both = plants()
-    rows, computed, _, _, new = grow(
-        tmp_path, noting, write(tmp_path / "in", *both), both, **settings
-    )
+    rows, computed, _, _, new = grow(write(tmp_path / "in", *both), both, **settings)
     assert len(computed) == len(new) > 0
     [reason] = rows["plant_a", "noting"]["reasons"]
     assert reason.startswith(why)
     assert rows["plant_a", "sequence"]["shards_to_compute"] == 0
 
 
-def test_longer_regions_compute_the_bins_they_add(tmp_path, noting):
+def test_longer_regions_compute_the_bins_they_add(tmp_path, grow):
     longer = tuple(replace(r, upstream=r.upstream + 100) for r in plants()[0].regions)
     after = [replace(one, regions=longer) for one in plants()]
     before = write(tmp_path / "in", *plants())
-    rows, computed, seen, old, new = grow(tmp_path, noting, before, after)
+    rows, computed, seen, old, new = grow(before, after)
     assert not set(computed) & seen
     assert len(computed) == len(new - old) > 0
     assert any("promoter upstream 400 → 500" in r for r in rows["plant_a", "noting"]["reasons"])
