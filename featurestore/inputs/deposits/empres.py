@@ -11,8 +11,6 @@ Channels come first there and last in the store. Which species a gene is of, no 
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +20,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.embedders.a2z.published import PUBLISHED
 from featurestore.embedders.arrays import mapped_array
-from featurestore.embedders.plantcaduceus.cards import PLANTCADUCEUS_SPECIES
 from featurestore.errors import InputError
+from featurestore.inputs.deposits.empres_groups import (
+    GROUPS,
+    RECORD,
+    SIDES,
+    Group,
+    has_group,
+    write_indices,
+)
 from featurestore.inputs.deposits.phytoexpr import entries, regions_for, row_of
 from featurestore.inputs.deposits.species_codes import species_name
 from featurestore.inputs.deposits.writing import Imported, Row, SpeciesTables, write_dataset
@@ -34,42 +38,16 @@ from featurestore.inputs.model import Region
 from featurestore.inputs.tables import MISSING
 from featurestore.sequence import iupac
 
-RECORD: Final = "EMPRES, Zenodo 18236856"
 NO_SPECIES: Final = "empres"
 """What genes are called by whose species nothing tells."""
 
 _COLUMNS: Final = ("gene", "family", "group_for_cross_validation", "TPM")
-_SIDES: Final = {"promoter": "tss", "terminator": "tts"}
 _AT_ONCE: Final = 256
 _LARGEST_LOG: Final = 8.0
 """log10(1 + TPM) is at most 6: one million TPM are all there are; log2 of a large table goes beyond."""
 
 # Sets of bases, A = 1, C = 2, G = 4, T = 8, to letters; no base at all is N.
 _LETTER: Final = np.frombuffer(b"NACMGRSVTWYHKDBN", np.uint8)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """A group of the store and the files of its outputs; the EMPRES variant that uses it."""
-
-    name: str
-    outputs: Mapping[str, str]
-    checkpoint: str
-    species: tuple[str, ...]
-
-
-GROUPS: Final = (
-    _Group(
-        "plantcaduceus", {"embedding": "embeddings_PlantCad"},
-        "kuleshov-group/PlantCaduceus_l20, as EMPRES's scripts name it; which revision is not known",
-        PLANTCADUCEUS_SPECIES,
-    ),
-    _Group(
-        "a2z", {"embedding": "embeddings_a2z", "accessibility": "predictions_a2z"},
-        "a2z model-accessibility-full.h5, as EMPRES's scripts name it; its digest is not known",
-        PUBLISHED["accessibility"].species,
-    ),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,7 +95,7 @@ def import_empres(
     _check_unit(columns.tpm, unit, source)
     regions = regions_for(4000, 1000)
     one_hot = _one_hot(source, regions, len(columns.gene))
-    groups = [g for g in GROUPS if _has(source, g, len(columns.gene))]
+    groups = [g for g in GROUPS if has_group(source, g, len(columns.gene))]
     origin: dict[str, str] = {}
     placed: list[tuple[str, str, str, int]] = []
     with SpeciesTables(folder, regions, unit) as tables:
@@ -135,7 +113,7 @@ def import_empres(
             origin[name] = how
             tables.add(name, row)
             placed.append((name, clean(row.gene), clean(row.transcript), at))
-    indices = _write_indices(folder, source, groups, placed)
+    indices = write_indices(folder, source, groups, placed)
     notes = _notes(columns, groups, origin, tables, table is not None)
     comments = [f"{RECORD}, written by fs import empres from {source.name}.", *notes]
     path = write_dataset(folder, tables, comments=comments, origin=origin, embedders=indices)
@@ -202,7 +180,7 @@ def _check_unit(tpm: Sequence[str], unit: str, source: Path) -> None:
 def _one_hot(
     source: Path, regions: Sequence[Region], count: int
 ) -> dict[str, NDArray[np.uint8]] | None:
-    paths = {r.name: source / f"{_SIDES[r.name]}_OHE.npy" for r in regions}
+    paths = {r.name: source / f"{SIDES[r.name]}_OHE.npy" for r in regions}
     there = [path for path in paths.values() if path.exists()]
     if not there:
         return None
@@ -335,69 +313,9 @@ def _same_sequence(
             )
 
 
-def _has(source: Path, group: _Group, count: int) -> bool:
-    """Whether the files of a group are there; all of them or none must be."""
-    paths = _files(source, group)
-    there = [path for by in paths.values() for path in by.values() if path.exists()]
-    if not there:
-        return False
-    for output, by in paths.items():
-        present = [path for path in by.values() if path.exists()]
-        if len(present) == 1:
-            raise InputError(f"{source}: {present[0].name} without its other side; fetch both")
-        for path in present:
-            array = mapped_array(path)
-            if array.ndim != 3 or len(array) != count:
-                raise InputError(
-                    f"{path}: shape {array.shape}; ({count}, channels, bins) expected for {output}"
-                )
-    return True
-
-
-def _files(source: Path, group: _Group) -> dict[str, dict[str, Path]]:
-    return {
-        output: {region: source / f"{side}_{stem}.npy" for region, side in _SIDES.items()}
-        for output, stem in group.outputs.items()
-    }
-
-
-def _write_indices(
-    folder: Path,
-    source: Path,
-    groups: Sequence[_Group],
-    placed: Sequence[tuple[str, str, str, int]],
-) -> list[tuple[str, str]]:
-    """An index for each group, and the rows of each species, below ``folder/arrays``."""
-    if not groups:
-        return []
-    place = folder / "arrays"
-    place.mkdir(exist_ok=True)
-    by_species: dict[str, list[tuple[str, str, int]]] = {}
-    for name, gene, transcript, at in placed:
-        by_species.setdefault(name, []).append((gene, transcript, at))
-    for name, rows in by_species.items():
-        with (place / f"{name}.rows.tsv").open("w", newline="") as file:
-            csv.writer(file, "excel-tab", lineterminator="\n").writerows(rows)
-    written = []
-    for group in groups:
-        outputs = {
-            output: {region: str(path.absolute()) for region, path in by.items()}
-            for output, by in _files(source, group).items()
-            if all(path.exists() for path in by.values())
-        }
-        index = {
-            "source": RECORD, "checkpoint": group.checkpoint,
-            "pretraining_species": list(group.species),
-            "rows": {name: f"{name}.rows.tsv" for name in sorted(by_species)}, "outputs": outputs,
-        }  # fmt: skip
-        (place / f"{group.name}.json").write_text(json.dumps(index, indent=1) + "\n")
-        written.append((group.name, f"arrays/{group.name}.json"))
-    return written
-
-
 def _notes(
     columns: _Columns,
-    groups: Sequence[_Group],
+    groups: Sequence[Group],
     origin: Mapping[str, str],
     tables: SpeciesTables,
     with_table: bool,
