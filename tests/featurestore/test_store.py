@@ -281,10 +281,10 @@ def test_a_reader_of_a_store_that_is_replaced_goes_on_undisturbed(
 
 
 def test_newer_and_older_schemas_say_what_to_do(store, monkeypatch):
-    monkeypatch.setattr("featurestore.store.reader.SCHEMA_VERSION", "0.9.0")
+    monkeypatch.setattr("featurestore.store.nodes.SCHEMA_VERSION", "0.9.0")
     with pytest.raises(SchemaVersionError, match="pip install --upgrade"):
         featurestore.open(store)
-    monkeypatch.setattr("featurestore.store.reader.SCHEMA_VERSION", "2.0.0")
+    monkeypatch.setattr("featurestore.store.nodes.SCHEMA_VERSION", "2.0.0")
     with pytest.raises(SchemaVersionError, match="fs build"):
         featurestore.open(store)
 
