@@ -206,7 +206,8 @@ def tissue_means(known: Profiles) -> NDArray[np.float64]:
     count = known.seen.sum(axis=0)
     total = known.value.sum(axis=0, dtype=np.float64, where=known.seen)
     everywhere = total.sum() / max(1, count.sum())
-    return np.where(count > 0, total / np.maximum(count, 1), everywhere)
+    means: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), everywhere)
+    return means
 
 
 def known_arrays(known: Profiles) -> dict[str, NDArray[Any]]:

@@ -200,9 +200,8 @@ class Neighbourhood:
             nothing = np.full(index.shape, np.nan)
             return Neighbours(index, nothing, nothing.copy(), np.zeros(index.shape, np.int8))
         there, found = index >= 0, np.maximum(index, 0)
-        tss, tts, strand = (
-            x[found] for x in (self.places.tss, self.places.tts, self.places.strand)
-        )
+        other = self.places.take(found)
+        tss, tts, strand = other.tss, other.tts, other.strand
         along = tss - places.tss[:, None]
         low = np.maximum(np.minimum(tss, tts), np.minimum(places.tss, places.tts)[:, None])
         high = np.minimum(np.maximum(tss, tts), np.maximum(places.tss, places.tts)[:, None])

@@ -53,7 +53,7 @@ class Profiles:
     @property
     def tissues(self) -> int:
         """T."""
-        return self.value.shape[1]
+        return int(self.value.shape[1])
 
     def take(self, index: NDArray[Any] | slice) -> Profiles:
         """Some of the rows."""
@@ -236,5 +236,5 @@ def _over_genotypes(known: Profiles) -> Profiles:
     total = np.zeros_like(count)
     np.add.at(count, gene.reshape(-1), known.seen)
     np.add.at(total, gene.reshape(-1), known.value * known.seen)
-    mean = total / np.maximum(count, 1)
+    mean = (total / np.maximum(count, 1)).astype(np.float32)
     return Profiles(known.gene[first], None, known.places.take(first), mean, count > 0)

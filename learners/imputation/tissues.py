@@ -130,6 +130,13 @@ class ExpressionNeighbours(Baseline):
 
     def estimate(self, rows: Profiles, tried: list[Settings]) -> Iterator[NDArray[np.float64]]:
         """Means over the nearest in which a tissue is known."""
+        something = np.flatnonzero(rows.seen.any(axis=1))
+        for found in self._of_seen(rows.take(something), tried):
+            out = np.full(rows.value.shape, np.nan)
+            out[something] = found
+            yield out
+
+    def _of_seen(self, rows: Profiles, tried: list[Settings]) -> Iterator[NDArray[np.float64]]:
         known, most = self.require_known(), max(one["neighbours"] for one in tried)
         # Genes in which a tissue is unknown are passed over, so more are looked at than k.
         density = max(0.05, float(known.seen.mean()))
@@ -173,13 +180,13 @@ class ExpressionNeighbours(Baseline):
         """
         found, count = self._average(order, k)
         reach, genes = order.shape[1], len(self.require_known())
-        lacking = np.flatnonzero(((count < k) & ~rows.seen).any(axis=1))
+        lacking = np.flatnonzero(np.any((count < k) & ~rows.seen, axis=1))
         while len(lacking) and reach < genes:
             reach = min(4 * reach, genes)
             some = rows.take(lacking)
             found[lacking], count = self._average(self._order(some, reach), k)
-            lacking = lacking[((count < k) & ~some.seen).any(axis=1)]
-        return np.where(rows.seen.any(axis=1)[:, None], found, np.nan)
+            lacking = lacking[np.any((count < k) & ~some.seen, axis=1)]
+        return found
 
     def _average(
         self, order: NDArray[np.int64], k: int
