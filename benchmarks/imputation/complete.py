@@ -164,7 +164,8 @@ class Completion:
         """Rows with missing entries, by the models that complete them."""
         for seen, way in ((True, self._for_some), (False, self._for_none)):
             at = np.flatnonzero(asked & (some == seen))
-            if not way.by_gene:
+            # No model has learned from a gene without a value: all of them may speak.
+            if not (way.by_gene and seen):
                 if len(at):
                     yield Chosen(at, way.folds, way.scenario)
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,16 +51,17 @@ def group(known: Bools, rows: Keys, groups: NDArray[np.int64]) -> Bools:
     return hidden
 
 
-def tissue_groups(value: NDArray[np.float64]) -> NDArray[np.int64]:
+def tissue_groups(value: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.int64]:
     """Groups of tissues that go together, shape (tissue,).
 
     Ward's clustering of tissues by 1 − their correlation over genes, cut into about one group for
-    five tissues, at least two; numbered by their first tissue.
+    five tissues, at least two; numbered by their first tissue in alphabetical order.
 
     Parameters
     ----------
     value : float64 array, shape (gene, tissue)
         Training entries; NaN where not known.
+    names : sequence of str
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -67,15 +69,18 @@ def tissue_groups(value: NDArray[np.float64]) -> NDArray[np.int64]:
     count = value.shape[1]
     if count < 2:
         return np.zeros(count, np.int64)
-    together = correlations(value)
+    order = np.argsort(np.array(names, object), kind="stable")
+    together = correlations(value[:, order]).round(9)  # whatever order genes were summed in
     # The distance of standardised profiles, as Ward's criterion wants it.
     apart = np.sqrt(np.maximum(2.0 * (1.0 - together), 0.0))
     np.fill_diagonal(apart, 0.0)
     tree = linkage(squareform(apart, checks=False), method="ward")
     found = fcluster(tree, t=max(2, round(count / 5)), criterion="maxclust")
-    first = {int(name): i for i, name in reversed(list(enumerate(found.tolist())))}
-    rank = {name: i for i, name in enumerate(sorted(first, key=first.__getitem__))}
-    return np.array([rank[int(name)] for name in found], np.int64)
+    first = dict.fromkeys(found.tolist())
+    rank = {name: i for i, name in enumerate(first)}
+    groups = np.empty(count, np.int64)
+    groups[order] = [rank[name] for name in found.tolist()]
+    return groups
 
 
 def correlations(value: NDArray[np.float64]) -> NDArray[np.float64]:

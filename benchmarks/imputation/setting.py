@@ -134,7 +134,9 @@ class Setting:
         if fold not in self._groups:
             one = self.folds[fold]
             assert isinstance(one, GeneFold)  # noqa: S101 - only gene-wise masks have groups
-            self._groups[fold] = hiding.tissue_groups(self.problem.values.mean[one.train])
+            self._groups[fold] = hiding.tissue_groups(
+                self.problem.values.mean[one.train], self.problem.tissues
+            )
         return self._groups[fold]
 
     @cached_property
