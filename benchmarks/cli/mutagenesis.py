@@ -136,7 +136,11 @@ def _one_kind(store: Path | None, options: dict[str, Any]) -> None:
             if options[k]
         ]
         if alone:
-            raise InputError(f"--{alone[0].rstrip('s').replace('_', '-')} goes with --sequences")
+            raise InputError(
+                f"--{alone[0].rstrip('s').replace('_', '-')} goes with --sequences. Measurements of a region of a "
+                "gene: give its bases as FASTA (>NAME chr1:1001-1200 where positions are those of a chromosome), "
+                "and put them where they stand with --place REGION:START --background GENE"
+            )
     if options["backgrounds"] and store is None:
         raise InputError("--background names genes of a store: give --store")
 

@@ -136,8 +136,8 @@ def saturate_elements(
     variants = elements.all_variants(references, None if measured is None else measured.table)
     fittings = [elements.Fitting(run, place, backgrounds) for run in scorers.runs]
     for fitting in fittings:  # before any work
-        for sequence in references.values():
-            fitting.first(len(sequence))
+        for name, sequence in references.items():
+            fitting.check(name, sequence)
     models = [
         zero_shot.zero_shot(name, None, checkpoint, scorers.device)
         for name, checkpoint in scorers.zero_shot.items()

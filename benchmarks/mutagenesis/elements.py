@@ -31,7 +31,7 @@ from featurestore.errors import InputError, unknown_name
 from featurestore.inputs.model import Region
 from featurestore.score.genome import bases_of
 from featurestore.score.scorer import Scorer
-from featurestore.sequence.iupac import LETTERS, N, encode
+from featurestore.sequence.iupac import LETTERS, N, encode, reverse_complement
 from featurestore.sequence.windows import bin_starts
 from learners.batch import ArraySource, Block, BlockSource, FeatureBatch
 
@@ -166,6 +166,24 @@ class Fitting:
                 "longer regions"
             )
         return first
+
+    def check(self, name: str, sequence: str) -> None:
+        """That an element fits, and is not a gene's own bases read on the other strand.
+
+        Raises
+        ------
+        InputError
+        """
+        first = self.first(len(sequence))
+        mirrored = reverse_complement(encode(sequence))
+        for gene, background in self.backgrounds.items():
+            there = background[self.region, first : first + len(sequence)]
+            if np.array_equal(there, mirrored) and not np.array_equal(there, encode(sequence)):
+                raise InputError(
+                    f"{name}: {gene} has its reverse complement at {self.name}:"
+                    f"{first - self.regions[self.region].upstream}; give bases, and the ref and alt of the "
+                    "measurements, on the strand of the gene, with positions within the record"
+                )
 
     def codes(
         self, background: NDArray[np.uint8], wild: int, sequence: NDArray[np.uint8]

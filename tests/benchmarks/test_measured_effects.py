@@ -293,6 +293,72 @@ def test_elements_scored_by_the_oracle_give_the_truth(oracle, trained, tmp_path)
     assert len(scored.measured) == 2
 
 
+def test_a_region_of_a_gene_in_a_table_as_of_cagi5_is_scored_as_the_gene(trained, tmp_path):
+    """Chromosomal positions, Value and Confidence; what ``--gene`` gives for the same changes."""
+    import featurestore
+
+    run, path = trained[1]["grammar_oracle"], trained[0] / "store.zarr"
+    store = featurestore.open(path)
+    table = store.genes("simulated_alpha")
+    at = int(np.flatnonzero(table.strand > 0)[0])
+    gene, first = str(table.gene[at]), int(table.tss[at]) - 100
+    wild = decode(store.features("simulated_alpha", "onehot", [gene])[0, 0, 900:960])
+    (tmp_path / "r.fa").write_text(f">region chr1:{first + 1}-{first + 60}\n{wild}\n")
+    lines = [
+        f"chr1\t{first + 1 + i}\t{ref}\t{alt}\t{i / 60}\t0.{i % 10}"
+        for i, ref in enumerate(wild)
+        for alt in "ACGT"
+        if alt != ref
+    ]
+    text = "\n".join(["Chrom\tPos\tRef\tAlt\tValue\tConfidence", *lines])
+    (tmp_path / "m.tsv").write_text(text)
+    words = [
+        "mutagenesis",
+        "--model",
+        str(run),
+        "--learner",
+        ORACLE,
+        "--store",
+        str(path),
+        "--bootstrap",
+        "0",
+    ]
+    own = ["--gene", gene, "--mutate", "promoter:-100--40", "--out", str(tmp_path / "gene")]
+    placed = [
+        "--sequences", str(tmp_path / "r.fa"), "--measured", str(tmp_path / "m.tsv"), "--min-confidence", "0.5",
+        "--place", "promoter:-100", "--background", gene, "--out", str(tmp_path / "region"),
+    ]  # fmt: skip
+    for more in (own, placed):
+        done = CliRunner().invoke(bench, [*words, *more])
+        assert done.exit_code == 0, done.output
+    expected, found = (
+        pd.read_parquet(tmp_path / name / "mutagenesis.parquet").set_index(["position", "alt"])
+        for name in ("gene", "region")
+    )
+    expected.index = expected.index.map(lambda key: (key[0] + 100, key[1]))
+    assert len(found) == len(expected) == 180
+    np.testing.assert_allclose(found["delta"], expected["delta"].loc[found.index], atol=1e-9)
+    measured = pd.read_parquet(tmp_path / "region" / "measured.parquet")
+    assert len(measured) == 90
+    assert measured["Value"].tolist() == pytest.approx((measured["position"] / 60).tolist())
+
+
+def test_bases_of_the_other_strand_are_refused(oracle, trained):
+    import featurestore
+
+    store = featurestore.open(trained[0] / "store.zarr")
+    gene = store.genes("simulated_alpha").gene[3]
+    background = store.features("simulated_alpha", "onehot", [gene])[0]
+    fitting = Fitting(oracle, Place("promoter", -100), {str(gene): background})
+    wild = decode(background[0, 900:960])
+    fitting.check("region", wild)
+    fitting.check(
+        "region", "ACGT" * 15
+    )  # an element of its own is put in the place of what is there
+    with pytest.raises(InputError, match=f"{gene} has its reverse complement at promoter:-100"):
+        fitting.check("region", wild[::-1].translate(str.maketrans("ACGT", "TGCA")))
+
+
 def test_elements_in_vectors_are_those_of_a_store(trained, tmp_path):
     """An element that is a whole gene's promoter within that gene: features as the store holds them."""
     import featurestore
@@ -386,7 +452,7 @@ def test_the_command_writes_tables_and_a_page(trained, tmp_path):
     ("words", "told"),
     [
         (["--gene", "g"], "give --store with --gene"),
-        (["--store", ".", "--gene", "g", "--measured", "m"], "--measured goes with --sequences"),
+        (["--store", ".", "--gene", "g", "--measured", "m"], "--measured goes with --sequences. Measurements of a region of a gene"),
         (["--sequences", "r.fa", "--gene", "g"], "leave them out with --sequences"),
         (["--sequences", "r.fa", "--background", "g"], "give --store"),
         (["--sequences", "r.fa"], "nothing scores"),
