@@ -26,6 +26,7 @@ SECTIONS: Final = {
     "export": "benchmarks.perf.export",
     "trees": "benchmarks.perf.trees",
     "imputation": "benchmarks.perf.imputation",
+    "genotypes": "benchmarks.perf.genotypes",
 }
 """Each module has ``measure(data, repeats)``, which gives figures by name; some also take ``size``."""
 
