@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from featurestore.sequence.iupac import ONE_HOT
+from featurestore.sequence.iupac import ONE_HOT, N
 from learners.batch import FeatureBatch
 
 Layout = Mapping[str, Any]
@@ -78,6 +78,21 @@ class Bases(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """One-hot, float32."""
         return functional.embedding(codes.int(), self.letters)
+
+
+def shifted(codes: Tensor, most: int) -> Tensor:
+    """Each row moved by a number of bases drawn from −most … most; N where they came from.
+
+    Parameters
+    ----------
+    codes : Tensor, shape (n, position)
+    """
+    rows, length = codes.shape
+    if not most or length <= most:
+        return codes
+    start = torch.randint(0, 2 * most + 1, (rows, 1), device=codes.device)
+    padded = functional.pad(codes, (most, most), value=N)
+    return padded.gather(1, start + torch.arange(length, device=codes.device))
 
 
 def moments(

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "small": {
         "motifs": 96, "width": 13, "pool": 4, "channels": 64, "blocks": 2, "block_width": 5,
-        "dense": 64, "dropout": 0.4, "block_dropout": 0.1, "shift": 3, "mutate": 0.0,
+        "dense": 64, "dropout": 0.4, "block_dropout": 0.1, "shift": 3,
         "learning_rate": 2e-3, "weight_decay": 0.3, "batch_size": 32, "epochs": 0, "patience": 6,
         "warmup": 0.15, "ema": 0.99,
     },
     "full": {
         "motifs": 256, "width": 15, "pool": 4, "channels": 128, "blocks": 4, "block_width": 5,
-        "dense": 128, "dropout": 0.4, "block_dropout": 0.1, "shift": 3, "mutate": 0.0,
+        "dense": 128, "dropout": 0.4, "block_dropout": 0.1, "shift": 3,
         "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 64, "epochs": 0, "patience": 10,
         "warmup": 0.15,
     },
@@ -164,7 +164,7 @@ class OneHotCNN(PresetLearner):
             return WashburnNetwork(pieces, targets, dropout=own["dropout"], shared=shared)
         named = (
             "motifs", "width", "pool", "channels", "blocks", "block_width", "dense", "dropout",
-            "block_dropout", "shift", "mutate",
+            "block_dropout", "shift",
         )  # fmt: skip
         size = MotifSize(**{name: own[name] for name in named})
         return MotifNetwork(pieces, targets, size=size, shared=shared)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learners.neural.augment import mutated, shifted
+from learners.neural.inputs import shifted
 from learners.neural.motif_scan import MotifResponse
 from learners.neural.onehot_layers import SameConv, SameMaxPool, pooled_length
 from learners.neural.onehot_windows import Bases, Piece
@@ -36,8 +36,6 @@ class MotifSize:
     dropout, block_dropout : float
     shift : int
         In training, each region is moved by up to so many bases either way.
-    mutate : float
-        In training, the share of the bases that are drawn anew.
     """
 
     motifs: int
@@ -50,7 +48,6 @@ class MotifSize:
     dropout: float
     block_dropout: float
     shift: int
-    mutate: float
 
 
 class MotifTower(MotifResponse):
@@ -110,7 +107,7 @@ class MotifNetwork(nn.Module):
         self, pieces: Sequence[Piece], targets: int, *, size: MotifSize, shared: bool
     ) -> None:
         super().__init__()
-        self.bases, self.shift, self.mutate = Bases(pieces), size.shift, size.mutate
+        self.bases, self.shift = Bases(pieces), size.shift
         self.towers = nn.ModuleList([MotifTower(size) for _ in range(1 if shared else len(pieces))])
         self.segments = [segments_of(p.length, size.pool) for p in pieces]
         width = size.channels * sum(self.segments)
@@ -124,9 +121,7 @@ class MotifNetwork(nn.Module):
         parts: list[Tensor] = []
         for number, codes in enumerate(self.bases.codes(values)):
             tower = self.towers[number % len(self.towers)]
-            if self.training:
-                codes = mutated(shifted(codes, self.shift), self.mutate)
-            seen = self.bases.by_position(codes)
+            seen = self.bases.by_position(shifted(codes, self.shift) if self.training else codes)
             parts.append(segment_means(tower(seen), self.segments[number]).flatten(1))
         scores: Tensor = self.head(torch.cat(parts, dim=1))
         return scores

@@ -41,7 +41,7 @@ class S2E(PresetLearner):
     variant : str, optional
         ``EMPRES_0`` … ``EMPRES_4``: chooses the features of the paper.
     conv_layers, filters, kernel, base_layers, base_filters, base_kernel, dilation, pool
-    motifs, motif_width, motif_pool, base_dropout, shift, mutate
+    motifs, motif_width, motif_pool, base_dropout, shift
     dense_layers, post_layers, units, dropout, input_dropout
         Of the network, see :class:`learners.neural.s2e_network.HeadSizes`. A kernel too wide for
         the bins is narrowed, which ``notes`` then says.
@@ -82,7 +82,6 @@ class S2E(PresetLearner):
         motif_pool: int | None = None,
         base_dropout: float | None = None,
         shift: int | None = None,
-        mutate: float | None = None,
         dense_layers: int | None = None,
         post_layers: int | None = None,
         units: int | None = None,
@@ -162,7 +161,7 @@ def _check(settings: Mapping[str, Any]) -> None:
     for name in ("motifs", "shift"):
         if settings[name] < 0:
             raise InputError(f"s2e: {name} {settings[name]}: at least 0")
-    for name in ("dropout", "input_dropout", "base_dropout", "mutate"):
+    for name in ("dropout", "input_dropout", "base_dropout"):
         if not 0 <= settings[name] < 1:
             raise InputError(f"s2e: {name} {settings[name]}: from 0, below 1")
 
@@ -187,7 +186,6 @@ class _Variant(S2E):
         motif_pool: int | None = None,
         base_dropout: float | None = None,
         shift: int | None = None,
-        mutate: float | None = None,
         dense_layers: int | None = None,
         post_layers: int | None = None,
         units: int | None = None,

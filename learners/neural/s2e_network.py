@@ -9,8 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learners.neural.augment import mutated, shifted
-from learners.neural.inputs import Bases, Layout, Standardise, channels_of, with_channels
+from learners.neural.inputs import (
+    Bases,
+    Layout,
+    Standardise,
+    channels_of,
+    shifted,
+    with_channels,
+)
 from learners.neural.motif_scan import MotifResponse
 
 
@@ -41,9 +47,8 @@ class HeadSizes:
     base_dropout : float
         After the scan and each convolution over bases, of whole channels of a gene; the paper has
         none.
-    shift, mutate : int, float
-        In training, bases by which a region is moved at most, and the share drawn anew; the paper
-        has neither.
+    shift : int
+        In training, bases by which a region is moved at most; the paper has none.
     """
 
     conv_layers: int
@@ -64,7 +69,6 @@ class HeadSizes:
     motif_pool: int = 10
     base_dropout: float = 0.0
     shift: int = 0
-    mutate: float = 0.0
 
 
 def kernel_for(bins: int, sizes: HeadSizes) -> int:
@@ -115,7 +119,7 @@ class S2ENetwork(nn.Module):
         self.standardise = nn.ModuleList([Standardise(layout[n]["shape"]) for n in self.binned])
         self.bases = Bases()
         self.hide = nn.Dropout(sizes.input_dropout)
-        self.shift, self.mutate, self.by_position = sizes.shift, sizes.mutate, bool(sizes.motifs)
+        self.shift, self.by_position = sizes.shift, bool(sizes.motifs)
         branches: list[nn.Module] = []
         for (regions, bins), names in self.groups.items():
             channels = sum(channels_of(layout[name]["shape"]) for name in names)
@@ -149,10 +153,8 @@ class S2ENetwork(nn.Module):
         return scores
 
     def _bases(self, codes: Tensor) -> Tensor:
-        """One region as fractional one-hot, in training moved and mutated; as its branch reads it."""
-        if self.training:
-            codes = mutated(shifted(codes, self.shift), self.mutate)
-        bases: Tensor = self.bases(codes)
+        """One region as fractional one-hot, in training moved; as its branch reads it."""
+        bases: Tensor = self.bases(shifted(codes, self.shift) if self.training else codes)
         return bases if self.by_position else bases.transpose(1, 2)
 
 

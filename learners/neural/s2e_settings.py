@@ -24,7 +24,7 @@ VARIANTS: Final[Mapping[str, str]] = {
 PUBLISHED: Final[Mapping[str, Any]] = {
     "conv_layers": 4, "filters": 256, "kernel": 3,
     "base_layers": 4, "base_filters": 256, "base_kernel": 5, "dilation": 3, "pool": 4,
-    "motifs": 0, "motif_width": 13, "motif_pool": 10, "base_dropout": 0.0, "shift": 0, "mutate": 0.0,
+    "motifs": 0, "motif_width": 13, "motif_pool": 10, "base_dropout": 0.0, "shift": 0,
     "dense_layers": 4, "post_layers": 3, "units": 64, "dropout": 0.25, "input_dropout": 0.0, "learning_rate": 3e-4,
     "weight_decay": 1e-2, "batch_size": 128, "epochs": 50, "patience": 10, "average": 5,
     "averaged": "predictions", "schedule": "constant", "ema": 0.0,

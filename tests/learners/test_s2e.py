@@ -175,7 +175,7 @@ def test_the_branch_over_bases_is_that_of_the_paper() -> None:
 
 def test_a_scan_for_motifs_comes_before_the_convolutions_where_it_is_asked_for() -> None:
     """Strongest matches → normalised → exponential, cut at e³ → [Conv1d → ReLU → …] → dense."""
-    sizes = replace(SIZES, motifs=4, motif_width=5, motif_pool=6, base_layers=1, base_dropout=0.2, shift=3, mutate=0.1)  # fmt: skip
+    sizes = replace(SIZES, motifs=4, motif_width=5, motif_pool=6, base_layers=1, base_dropout=0.2, shift=3)  # fmt: skip
     data = batch(codes=(1, 100))
     network = S2ENetwork(layout_of(data), 1, sizes)
     randomised(network)
@@ -197,10 +197,10 @@ def test_a_scan_for_motifs_comes_before_the_convolutions_where_it_is_asked_for()
     assert torch.allclose(found, expected, atol=1e-4)
 
 
-def test_bases_are_moved_and_mutated_in_training_alone() -> None:
+def test_bases_are_moved_in_training_alone() -> None:
     data = batch(codes=(1, 100))
     codes = torch.from_numpy(data.blocks["codes"].read()[:, 0])
-    network = S2ENetwork(layout_of(data), 1, replace(SIZES, shift=5, mutate=0.2))
+    network = S2ENetwork(layout_of(data), 1, replace(SIZES, shift=5))
     plain = S2ENetwork(layout_of(data), 1, SIZES)
     assert torch.equal(network.eval()._bases(codes), plain.train()._bases(codes))
     assert not torch.equal(network.train()._bases(codes), plain._bases(codes))
@@ -208,7 +208,7 @@ def test_bases_are_moved_and_mutated_in_training_alone() -> None:
 
 def test_published_settings_add_nothing_to_the_paper() -> None:
     settings = Empres0().settings
-    added = ("motifs", "base_dropout", "shift", "mutate", "input_dropout")
+    added = ("motifs", "base_dropout", "shift", "input_dropout")
     assert not any(settings[name] for name in added)
     layout = {"codes": {"kind": "codes", "shape": [2, 5000]}}
     with torch.device("meta"):
@@ -316,7 +316,6 @@ def test_saved_and_loaded_predicts_the_same(tmp_path) -> None:
         ({"units": 0}, InputError, "units 0"),
         ({"pool": 1}, InputError, "pool 1"),
         ({"motifs": -1}, InputError, "motifs -1"),
-        ({"mutate": 1.0}, InputError, "mutate 1.0"),
         ({"dropout": 1.0}, InputError, "dropout 1.0"),
     ],
 )

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from featurestore.errors import InputError, UnknownNameError
-from featurestore.sequence.iupac import N
 from learners.base import Budget, Learner
 from learners.registry import get_learner
 from learners.simulated import simulate
@@ -16,8 +15,8 @@ from learners.targets import observed
 
 torch = pytest.importorskip("torch")
 
-from learners.neural.augment import mutated, shifted  # noqa: E402
 from learners.neural.deepcre import DeepCRE  # noqa: E402
+from learners.neural.inputs import shifted  # noqa: E402
 from learners.neural.motif_scan import MotifScan  # noqa: E402
 from learners.neural.onehot_cnn import OneHotCNN  # noqa: E402
 from learners.neural.onehot_layers import SameConv, SameMaxPool  # noqa: E402
@@ -244,14 +243,6 @@ def test_scan_in_bfloat16_is_near() -> None:
     half.float().sum().backward()
     assert torch.allclose(half.float(), whole, atol=0.03)
     assert scan.weights.weight.grad.dtype == torch.float32
-
-
-def test_a_share_of_the_bases_is_drawn_anew() -> None:
-    torch.manual_seed(0)
-    codes = torch.full((40, 1000), N, dtype=torch.uint8)
-    assert mutated(codes, 0.0) is codes
-    counts = torch.bincount(mutated(codes, 0.1).flatten().long(), minlength=5) / codes.numel()
-    assert counts.tolist() == pytest.approx([0.025] * 4 + [0.9], abs=0.005)
 
 
 def test_segments_and_shifts() -> None:
