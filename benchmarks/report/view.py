@@ -10,7 +10,16 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.report import importance, mutagenesis, panels, transfer, tuning, variants, words
+from benchmarks.report import (
+    importance,
+    imputation,
+    mutagenesis,
+    panels,
+    transfer,
+    tuning,
+    variants,
+    words,
+)
 from benchmarks.report.figures import colours
 from benchmarks.report.svg import CONTROL, css
 from benchmarks.scores.compare import compare, standing
@@ -33,6 +42,8 @@ def group_view(group: Group, place: int, bootstrap: int) -> dict[str, Any]:
     bootstrap
         Replicates of the intervals.
     """
+    if group.task == imputation.TASK:
+        return _imputation_view(group, f"g{place}")
     tables = {m.label: summary(m, group.unit, bootstrap) for m in group.methods if m.done}
     rows = [method_row(group, m, bootstrap, tables.get(m.label)) for m in group.methods]
     rows.sort(key=lambda row: (not math.isfinite(row["r2"]), -_or_zero(row["r2"]), row["method"]))
@@ -56,12 +67,38 @@ def group_view(group: Group, place: int, bootstrap: int) -> dict[str, Any]:
         "cost": panels.costs(rows, shade, f"g{place}c"),
         "matrix": _matrix(rows, pairs), "standing": standing(pairs) if len(pairs) else "",
         "funnels": _funnels(group), "failed": _failed(group), "audit": _audit(group),
-        "variants": variants.section(done, group.unit, f"g{place}v"),
+        "imputation": None, "variants": variants.section(done, group.unit, f"g{place}v"),
         "tracks": importance.tracks(done, shade, f"g{place}w"),
         "mutagenesis": mutagenesis.section([run.path for run in group.runs], f"g{place}x"),
         "shared": _shared(group), "runs": [_run(run) for m in ranked for run in m.runs],
         "notes": sorted({str(note) for run in group.runs for note in run.run.get("notes") or ()}),
     }  # fmt: skip
+
+
+def _imputation_view(group: Group, name: str) -> dict[str, Any]:
+    """Runs of task ``imputation``: mask by mask, with the parts that all reports share."""
+    palette = colours([m.learner for m in group.methods if not m.control])
+    shade = {m.label: palette.get(m.learner, CONTROL) for m in group.methods}
+    done = [method for method in group.methods if method.done]
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("board", "grid", "density", "species", "transfer", "folds", "tuning", "cost", "matrix",
+         "audit", "variants", "tracks", "mutagenesis", "tiles")
+    )  # fmt: skip
+    return nothing | {
+        "id": name,
+        "group": group,
+        "simulated": any(map(simulated, group.runs)),
+        "headline": imputation.headline(group),
+        "beside": imputation.beside(group),
+        "imputation": imputation.section(group, done, shade, f"{name}i"),
+        "standing": "",
+        "learning": panels.learnings(done, shade, f"{name}l"),
+        "funnels": _funnels(group),
+        "failed": _failed(group),
+        "shared": _shared(group),
+        "runs": [_run(run) for m in group.methods for run in m.runs],
+        "notes": sorted({str(note) for run in group.runs for note in run.run.get("notes") or ()}),
+    }
 
 
 def _or_zero(value: float) -> float:

@@ -202,3 +202,91 @@ def test_groups_of_tissues_are_those_that_go_together():
     assert [of[i] for i in range(15)] == [0] * 5 + [1] * 5 + [2] * 5
     frame = pd.DataFrame(holes)
     assert correlations(holes) == pytest.approx(frame.corr().to_numpy(), abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """Runs of two methods on a simulated table, one of them a simple method that wins."""
+    import sys
+    from io import StringIO
+
+    from benchmarks.runs.plans import RunOptions
+    from benchmarks.runs.progress import Progress
+    from benchmarks.runs.runner import run
+    from tests.benchmarks.conftest import FAKES
+    from tests.builders.tables import build_table, simulated_table
+
+    folder = tmp_path_factory.mktemp("two")
+    names, contig, tss, strand, log = simulated_table(90)
+    store = build_table(folder, names, contig, tss, strand, 2**log - 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FAKES))
+        learners = ["imputing_fakes:TissueMean", "imputing_fakes:Worse", "imputing_fakes:Fails"]
+        masks = ("whole-profile", "entries-20", "low-expression")
+        options = RunOptions(
+            learners, task="imputation", masks=masks, out=folder / "runs", bootstrap=200
+        )
+        run(store, options, Progress(0, StringIO()))
+        sys.modules.pop("imputing_fakes")
+    return folder / "runs"
+
+
+def test_methods_are_ranked_and_compared_mask_by_mask(two_runs):
+    from benchmarks.runs.files import read_runs
+    from benchmarks.scores.compare import compare
+    from benchmarks.scores.leaderboard import leaderboard, render_text
+
+    runs = read_runs(two_runs)
+    board = leaderboard(runs)
+    tables = {run.label: run.predictions for run in runs if run.predictions is not None}
+    ok = board[board["status"] == "ok"]
+    assert len(ok) == 6
+    for row in ok.to_dict(orient="records"):
+        part = tables[row["method"]]
+        part = part[part["mask"] == row["mask"]]
+        assert row["mse"] == pytest.approx(
+            ((part["y_true"] - part["y_pred"]) ** 2).mean(), rel=1e-6
+        )
+        assert row["mse_low"] < row["mse"] < row["mse_high"]
+    for _, rows in ok.groupby("mask"):
+        assert rows["method"].tolist() == ["fake_tissue_mean", "fake_worse"]
+    assert board.loc[board["status"] != "ok", "status"].tolist() == ["failed: RuntimeError: always"]
+    text = render_text(board)
+    assert "mask low-expression" in text
+    assert "SIMULATED" in text
+    pairs = compare(runs, metric="mse", bootstrap=300).pairs
+    fine = pairs[pairs["status"] == "ok"]
+    assert len(fine) == 3
+    for row in fine.to_dict(orient="records"):
+        mask = row["split"].rpartition(" ")[2]
+        a, b = (
+            tables[row[name]][tables[row[name]]["mask"] == mask]
+            for name in ("method_a", "method_b")
+        )
+        errors = [((one["y_true"] - one["y_pred"]) ** 2).mean() for one in (a, b)]
+        assert row["pooled_difference"] == pytest.approx(errors[0] - errors[1], rel=1e-5)
+        assert row["ci_low"] < row["pooled_difference"] < row["ci_high"] < 0
+        assert row["verdict"].endswith("interval excludes zero")
+        assert row["better"] == "fake_tissue_mean"
+    assert set(pairs.loc[pairs["status"] != "ok", "status"]) == {"failed"}
+
+
+def test_the_report_shows_masks_gains_and_failures(two_runs, monkeypatch):
+    from benchmarks.report import imputation
+    from benchmarks.report.html import render_report
+    from benchmarks.runs.files import read_runs
+
+    runs = read_runs(two_runs)
+    page = render_report(runs, bootstrap=50)
+    for told in (
+        "Masks × methods", "Over the distance-based methods", "Do the intervals hold?", "Examples",
+        "On whole-profile, fake_tissue_mean has the least error", "RuntimeError: always",
+        "Error against distance to the nearest reference gene", "Tissue by tissue",
+        "simulated data",
+    ):  # fmt: skip
+        assert told in page, told
+    assert "a simple method wins" not in page
+    monkeypatch.setattr(imputation, "SIMPLE", frozenset({"fake_tissue_mean"}))
+    assert "whole-profile: a simple method wins, fake_tissue_mean" in render_report(
+        runs, bootstrap=50
+    )

@@ -72,3 +72,25 @@ class Tunable(TissueMean):
         self.penalty = penalty
 
     search_space: ClassVar[dict[str, Any]] = {"penalty": Range(0.1, 10.0)}
+
+
+class Worse(TissueMean):
+    """As the mean, and off."""
+
+    info: ClassVar[LearnerInfo] = LearnerInfo(
+        name="fake_worse", inputs=frozenset({"profile"}), summary="fake", multi_output=True
+    )
+
+    def predict(self, batch):
+        return super().predict(batch) + 4.0
+
+
+class Fails(TissueMean):
+    """Always fails."""
+
+    info: ClassVar[LearnerInfo] = LearnerInfo(
+        name="fake_always_fails", inputs=frozenset({"profile"}), summary="fake", multi_output=True
+    )
+
+    def fit(self, train, valid, *, seed, budget):
+        raise RuntimeError("always")
