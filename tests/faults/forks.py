@@ -7,12 +7,13 @@ take minutes; a fork does the same work in a process of its own.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
 import sys
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 
 import meristem_faults  # noqa: F401  # loaded before the forks, as all the rest
 import sitecustomize
@@ -20,6 +21,9 @@ import sitecustomize
 import featurestore.build.array_jobs
 import featurestore.build.engine  # noqa: F401
 from featurestore.cli import cli
+
+with suppress(ImportError):
+    import torch  # noqa: F401  # a build asks it for a GPU
 
 
 def child(told: dict) -> tuple[int, str, str]:
@@ -39,6 +43,7 @@ def child(told: dict) -> tuple[int, str, str]:
 
 
 def main() -> None:
+    gc.freeze()  # a fork has no need to look through what was there before it
     for line in sys.stdin:
         read, write = os.pipe()
         pid = os.fork()
