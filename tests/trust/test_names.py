@@ -30,12 +30,13 @@ def test_no_name_leads_out_of_its_folder(tmp_path, name, what):
         "variant set": TOML + f'variants."{name}" = "g.fa"\n',
         "region": TOML.replace("promoter =", f'"{name}" ='),
     }
-    before = sorted(tmp_path.parent.rglob("*"))
-    write(tmp_path, {"dataset.toml": lines[what]})
-    done = fs("build", str(tmp_path), "--store", str(tmp_path / "s.zarr"))
+    folder = tmp_path / "few" / "levels" / "deep"
+    folder.mkdir(parents=True)
+    write(folder, {"dataset.toml": lines[what]})
+    done = fs("build", str(folder), "--store", str(folder / "s.zarr"))
     assert (done.code, done.escaped) == (2, None)
-    assert not (tmp_path / "s.zarr").exists()
-    outside = set(tmp_path.parent.rglob("*")) - set(before) - set(tmp_path.rglob("*")) - {tmp_path}
+    assert not (folder / "s.zarr").exists()
+    outside = set(tmp_path.rglob("*")) - set(folder.rglob("*")) - {folder, *folder.parents}
     assert not outside
     assert done.text.replace("\n", "").isprintable()
 
