@@ -174,13 +174,13 @@ def _mean(values: Any) -> float:
 
 def _cell(told: dict[str, dict[str, float]], metric: str) -> tuple[str, str]:
     low, high = value_of(told, metric, "low"), value_of(told, metric, "high")
-    ends = f"{number(low)} … {number(high)}" if math.isfinite(low) else ""
+    ends = f"{number(low)}\u00a0…\u00a0{number(high)}" if math.isfinite(low) else ""
     return number(value_of(told, metric)), ends
 
 
 def _percent_cell(told: dict[str, dict[str, float]], metric: str) -> tuple[str, str]:
     value, low, high = _gain(told, metric)
-    ends = f"{_percent(low)} … {_percent(high)}" if math.isfinite(low) else ""
+    ends = f"{_percent(low)}\u00a0…\u00a0{_percent(high)}" if math.isfinite(low) else ""
     return _percent(value), ends
 
 

@@ -16,6 +16,7 @@ from benchmarks.runs.plans import RunOptions
 from benchmarks.runs.progress import Progress
 from benchmarks.runs.runner import plan_runs, run
 from featurestore.errors import InputError, LeakageError
+from featurestore.inputs.problems import DataSetError
 from tests.benchmarks.conftest import FAKES
 from tests.builders.tables import TISSUES, build_table, simulated_table
 
@@ -304,9 +305,11 @@ def test_bad_tables_are_told_or_refused(tmp_path, fake):
 
     negative = tpm.copy()
     negative[3, 1] = -2.5
-    from featurestore.errors import MeristemError
-
-    with pytest.raises(MeristemError, match=r"-2\.5|−2\.5"):
+    with pytest.raises(
+        DataSetError, match=r"line 5: a negative value .*'-2\.5000' in column 'leaf'"
+    ):
+        with_table("tpm", negative)
+    with pytest.raises(InputError, match=r"first gene g0003 in sample leaf: -2\.5"):
         plan_runs(with_table("negative", negative, unit="intensity"), options(tmp_path))
     empty = tpm.copy()
     empty[:, 2] = np.nan
@@ -316,9 +319,12 @@ def test_bad_tables_are_told_or_refused(tmp_path, fake):
     with pytest.raises(InputError, match="none of the 6 tissues"):
         plan_runs(with_table("nothing", np.full_like(tpm, np.nan)), options(tmp_path))
     one = with_table("one", tpm[:, :1], columns=TISSUES[:1])
-    result = result_of(one, options(tmp_path / "runs"))
-    assert any("only one tissue" in note for note in result.run["notes"])
-    assert {"half-tissues", "tissue-group"}.isdisjoint(result.predictions["mask"])
+    (plan,) = plan_runs(one, options(tmp_path))
+    told = " ".join(plan.notes)
+    assert "only one tissue has values (root)" in told
+    assert "mask half-tissues does not apply and is left out: there is only one tissue" in told
+    assert {"half-tissues", "tissue-group"}.isdisjoint(plan.identity["masks"])
+    result_of(one, options(tmp_path / "runs", "whole-profile"))
     with pytest.raises(InputError, match="--mask half-tissues does not apply: there is only one"):
         plan_runs(one, options(tmp_path, "half-tissues"))
     some = ["" if i < 4 else c for i, c in enumerate(contig)]
@@ -336,8 +342,6 @@ def test_bad_tables_are_told_or_refused(tmp_path, fake):
 
 
 def test_duplicate_genes_and_unknown_strands_are_refused_with_their_line(tmp_path):
-    from featurestore.inputs.problems import DataSetError
-
     names, contig, tss, strand, log = simulated_table(60)
     twice = [*names[:59], names[0]]
     with pytest.raises(DataSetError, match=r"(?s)g0000 \(also line 2\)"):
@@ -375,3 +379,34 @@ def test_what_does_not_belong_together_is_refused(store, fake, tmp_path):
         plan_runs(store, RunOptions([FAKE], out=tmp_path))
     with pytest.raises(InputError, match="--tune is not for task imputation"):
         plan_runs(store, options(tmp_path, tune=3, learners=["imputing_fakes:Tunable"]))
+
+
+def test_tables_with_sequence_take_features_and_travel(trained, tmp_path):
+    """Learners of sequence alone run too; plans can be sent to workers; seeds draw other masks."""
+    import pickle
+
+    import featurestore
+
+    folder, _ = trained
+    store = featurestore.open(folder / "store.zarr")
+    learners = ["ridge@kmer", "gene_tissue_mean", "family_mean"]
+    opts = options(tmp_path, "half-tissues", learners=learners)
+    plans = plan_runs(store, opts)
+    sent = pickle.loads(pickle.dumps(plans[0].data))  # noqa: S301 - ours
+    again = sent.folding(plans[0].aligned, 0, plans[0].learner.info)
+    assert again.identity() == plans[0].folding.identity()
+    outcomes = done(store, opts)
+    assert [one.state for one in outcomes] == ["ok"] * 3, [one.error for one in outcomes]
+    by_label = {one.label: read_run(one.path) for one in outcomes}
+    keys = ["gene", "species", "genotype", "sample", "y_true"]
+    first, *others = (run.predictions[keys].astype({"gene": str}) for run in by_label.values())
+    for other in others:
+        pd.testing.assert_frame_equal(first, other)
+    metrics = {
+        k: run.metrics.set_index(["metric", "scope"])["value"] for k, run in by_label.items()
+    }
+    assert metrics["gene_tissue_mean"]["r2", "mask:half-tissues"] > 0.3
+    assert not any(name.startswith("coverage") for name, _ in metrics["ridge@kmer"].index)
+    assert any(
+        "genotypes; a row is a gene in a genotype" in n for n in by_label["ridge@kmer"].run["notes"]
+    )
