@@ -23,6 +23,7 @@ from learners.imputation.table import (
     known_of,
     merged,
     profiles_of,
+    references_of,
     require_profiles,
 )
 from learners.layout import check_layout, layout_of
@@ -31,6 +32,8 @@ Settings = dict[str, Any]
 """What is tuned; plain JSON."""
 
 _PIECE: Final = 4096
+_MOST_LEARNED: Final = 200_000
+"""Rows that are kept to learn tissues from."""
 _MOST_VALIDATED: Final = 20_000
 """Validation rows on which settings are compared; more of them change no choice."""
 
@@ -82,14 +85,22 @@ class Baseline(ABC):
         self._layout = read_from(train, self.info.name)
         check_layout(self._layout, valid)
         with limited_threads(budget):
-            known = known_of(train)
-            self._take_up(known)
+            known = self.known_in(train)
+            self.take_up(known)
             self._choose(valid)
             rows = profiles_of(valid)
             self.held_out = self._complete(rows)[0]
-            self._take_up(merged(known, known_of(valid)))
+            self.take_up(merged(known, self.known_in(valid)))
 
-    def _take_up(self, known: Profiles) -> None:
+    def known_in(self, batch: FeatureBatch) -> Profiles:
+        """What may be learned from: of very many rows some, evenly drawn."""
+        if len(batch) > _MOST_LEARNED:
+            some = np.linspace(0, len(batch) - 1, _MOST_LEARNED).astype(np.int64)
+            batch = batch.take(some)
+        return known_of(batch)
+
+    def take_up(self, known: Profiles) -> None:
+        """Keep profiles that are known."""
         self.known, self.mean = known, tissue_means(known)
         self.keep(known)
 
@@ -161,7 +172,7 @@ class Baseline(ABC):
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take up what :meth:`arrays` gave."""
-        self._take_up(known_from(arrays))
+        self.take_up(known_from(arrays))
 
     def save(self, path: Path) -> None:
         """Write settings as JSON, profiles as safetensors."""
@@ -185,7 +196,11 @@ class Baseline(ABC):
 
 
 class WithReferences(Baseline):
-    """A baseline that looks along the chromosome."""
+    """A baseline that looks along the chromosome: one reference a gene."""
+
+    def known_in(self, batch: FeatureBatch) -> Profiles:
+        """Every gene; of several genotypes the means."""
+        return references_of(batch)
 
     def keep(self, known: Profiles) -> None:
         """Sort the references."""

@@ -162,6 +162,28 @@ def known_of(batch: FeatureBatch) -> Profiles:
     return merged(replace(rows, value=value, seen=rows.seen | known))
 
 
+def references_of(batch: FeatureBatch) -> Profiles:
+    """What is known of each gene; of several genotypes the mean over them, read in pieces.
+
+    A neighbour's profile is then as good as it gets, genotypes never seen have neighbours too, and
+    memory is that of one genotype.
+    """
+    if batch.sample is None:
+        return known_of(batch)
+    names = np.char.add(np.char.add(batch.species, "\t"), batch.gene)
+    gene, first, which = np.unique(names, return_index=True, return_inverse=True)
+    shape = (len(gene), batch.blocks[PROFILE].shape[2])
+    count, total = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for start in range(0, len(batch), _PIECE):
+        index = np.arange(start, min(start + _PIECE, len(batch)), dtype=np.int64)
+        rows, (targets, asked) = profiles_of(batch.take(index)), asked_of(batch.take(index))
+        np.add.at(count, which[index], rows.seen | asked)
+        np.add.at(total, which[index], np.where(asked, targets, rows.value))
+    places = profiles_of(batch.take(first.astype(np.int64))).places
+    mean = (total / np.maximum(count, 1)).astype(np.float32)
+    return Profiles(gene, None, places, mean, count > 0)
+
+
 def merged(*several: Profiles) -> Profiles:
     """Rows of one gene (and genotype) made one, with all that any of them knows."""
     first = several[0]
@@ -200,19 +222,16 @@ def _joined(parts: list[NDArray[Any] | None]) -> NDArray[Any] | None:
 
 
 class References:
-    """Genes with known profiles, one each, and where they lie.
-
-    Of several genotypes of a gene the mean is kept: a neighbour's profile is then as good as it
-    gets, memory is that of one genotype, and genotypes never seen have neighbours too.
+    """Genes with known profiles, and where they lie.
 
     Parameters
     ----------
     known : Profiles
+        One row a gene (:func:`references_of`).
     """
 
     def __init__(self, known: Profiles) -> None:
-        genes = known if known.sample is None else _over_genotypes(known)
-        self.genes = genes.take(np.flatnonzero(genes.seen.any(axis=1)))
+        self.genes = known.take(np.flatnonzero(np.any(known.seen, axis=1)))
         self.around = Neighbourhood(self.genes.places)
         self._sorted = np.argsort(self.genes.gene, kind="stable")
         self._names = self.genes.gene[self._sorted]
@@ -227,14 +246,3 @@ class References:
     def nearest(self, rows: Profiles, k: int) -> Neighbours:
         """The k nearest references of each row, never the gene itself."""
         return self.around.nearest(rows.places, k, itself=self.itself(rows))
-
-
-def _over_genotypes(known: Profiles) -> Profiles:
-    """One row a gene: means over its genotypes of what is known of each tissue."""
-    _, first, gene = np.unique(known.gene, return_index=True, return_inverse=True)
-    count = np.zeros((len(first), known.tissues), np.float32)
-    total = np.zeros_like(count)
-    np.add.at(count, gene.reshape(-1), known.seen)
-    np.add.at(total, gene.reshape(-1), known.value * known.seen)
-    mean = (total / np.maximum(count, 1)).astype(np.float32)
-    return Profiles(known.gene[first], None, known.places.take(first), mean, count > 0)

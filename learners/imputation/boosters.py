@@ -1,0 +1,181 @@
+"""XGBoost on tables in memory: several targets of the same rows, stopped early, refitted, on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learners.base import Budget
+from learners.compute import threads_of
+from learners.trees.rounds import scaled_rounds
+
+_UNSTOPPED = 100
+"""Rounds where there is no validation row to stop on."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How trees are grown; names as XGBoost has them.
+
+    Parameters
+    ----------
+    members : int
+        Boosters of a target, from other seeds, whose mean counts.
+    rounds, patience : int
+        Most rounds, and rounds without a better validation error after which to stop.
+    """
+
+    learning_rate: float = 0.03
+    max_depth: int = 5
+    min_child_weight: float = 40.0
+    subsample: float = 0.7
+    colsample_bytree: float = 0.2
+    reg_lambda: float = 10.0
+    max_bin: int = 64
+    members: int = 1
+    rounds: int = 600
+    patience: int = 40
+
+    def parameters(self, seed: int, budget: Budget) -> dict[str, Any]:
+        """What XGBoost is told."""
+        named = (
+            "learning_rate", "max_depth", "min_child_weight", "subsample", "colsample_bytree",
+            "reg_lambda", "max_bin",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in named} | {
+            "tree_method": "hist", "objective": "reg:squarederror", "seed": seed,
+            "nthread": threads_of(budget), "verbosity": 0, "base_score": 0.0,
+        }  # fmt: skip
+
+
+class Boosters:
+    """The boosters of some targets; what they predict is the mean over the members of each.
+
+    Parameters
+    ----------
+    growth : Growth
+    seed : int
+    budget : Budget
+        ``rounds`` lowers those of ``growth``.
+    """
+
+    def __init__(self, growth: Growth, seed: int, budget: Budget) -> None:
+        self.growth, self.seed, self.budget = growth, seed, budget
+        self.limit = growth.rounds if budget.rounds is None else min(growth.rounds, budget.rounds)
+        self.rounds: list[int] = []
+        self._before = 0
+        self.models: list[list[Any]] = []
+        """Of each target."""
+
+    def search(
+        self, table: NDArray[Any], targets: NDArray[Any], held: NDArray[Any], wanted: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Find the rounds of each target; what the boosters so far say of the rows held out.
+
+        Parameters
+        ----------
+        table, held : float arrays, (n, columns) and (m, columns)
+        targets, wanted : float arrays, (n, t) and (m, t)
+
+        Returns
+        -------
+        float64 array, shape (m, t)
+        """
+        import xgboost
+
+        self._before = len(table)
+        seen = self._matrix(table, None)
+        stop = self._matrix(held, seen) if len(held) else None
+        out = np.zeros((len(held), targets.shape[1]))
+        self.rounds, self.models = [], []
+        for target in range(targets.shape[1]):
+            seen.set_label(targets[:, target])
+            if stop is not None:
+                stop.set_label(wanted[:, target])
+            found = []
+            for member in range(self.growth.members):
+                parameters = self.growth.parameters(self.seed + member, self.budget)
+                if stop is None:
+                    found.append(xgboost.train(parameters, seen, min(_UNSTOPPED, self.limit)))
+                    continue
+                model = xgboost.train(
+                    parameters, seen, self.limit, evals=[(stop, "valid")], verbose_eval=False,
+                    early_stopping_rounds=self.growth.patience,
+                )  # fmt: skip
+                found.append(model[: model.best_iteration + 1])
+            self.models.append(found)
+            self.rounds.append(round(np.mean([m.num_boosted_rounds() for m in found])))
+            for model in found:
+                out[:, target] += model.inplace_predict(held) / len(found) if len(held) else 0.0
+        return out
+
+    def refit(self, table: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Fit again on more rows, by as much longer as there are more of them."""
+        import xgboost
+
+        seen = self._matrix(table, None)
+        self.models = []
+        for target, best in enumerate(self.rounds):
+            seen.set_label(targets[:, target])
+            rounds = scaled_rounds(best, self._before, len(table))
+            self.models.append(
+                [
+                    xgboost.train(self.growth.parameters(self.seed + m, self.budget), seen, rounds)
+                    for m in range(self.growth.members)
+                ]
+            )
+
+    def predict(self, table: NDArray[Any]) -> NDArray[np.float64]:
+        """Shape (n, t)."""
+        out = np.zeros((len(table), len(self.models)))
+        for target, models in enumerate(self.models):
+            for model in models:
+                out[:, target] += model.inplace_predict(table)
+            out[:, target] /= len(models)
+        return out
+
+    def _matrix(self, table: NDArray[Any], like: Any) -> Any:
+        import xgboost
+
+        return xgboost.QuantileDMatrix(
+            table, ref=like, max_bin=self.growth.max_bin, nthread=threads_of(self.budget)
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Boosters as UBJSON, one byte array each."""
+        return {
+            f"booster.{target}.{member}": np.frombuffer(bytes(model.save_raw("ubj")), np.uint8)
+            for target, models in enumerate(self.models)
+            for member, model in enumerate(models)
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what :meth:`arrays` gave."""
+        import xgboost
+
+        names = sorted(
+            tuple(map(int, name.split(".")[1:])) for name in arrays if name.startswith("booster.")
+        )
+        self.models = [[] for _ in range(1 + max((t for t, _ in names), default=-1))]
+        for target, member in names:
+            data = bytearray(arrays[f"booster.{target}.{member}"].tobytes())
+            self.models[target].append(xgboost.Booster(model_file=data))
+
+
+def part_of(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Arrays whose name begins so, without that beginning."""
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def prefixed(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The same arrays under longer names."""
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def stacked(tables: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Tables side by side as one, float32."""
+    return np.concatenate([np.asarray(table, np.float32) for table in tables], axis=1)

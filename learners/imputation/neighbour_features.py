@@ -1,0 +1,141 @@
+"""What trees are told of a gene's surroundings: a table with one row per gene.
+
+Neighbours' profiles enter as principal scores; each is told as it is for the nearest genes, and as
+means over widths of the chromosome, with how much there was to average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learners.imputation.neighbourhood import SAME, UNKNOWN, Neighbours
+from learners.imputation.table import Profiles, References
+
+WIDTHS: Final = (3e3, 1e4, 3e4, 1e5, 3e5, 1e6)
+"""Of the kernels exp(−distance / width), in bp."""
+STRANDED: Final = 3e4
+"""The width at which genes of either orientation are averaged apart too."""
+SIDED: Final = 1e5
+"""The width at which genes upstream and downstream are averaged apart too."""
+COUNTS: Final = (4, 12, 24)
+"""Of nearest genes that are averaged with no weight."""
+_PRIOR: Final = 0.3
+"""Weight of the mean of all genes in a kernel mean: a far neighbour alone says little."""
+_NOWHERE: Final = 1e8
+
+
+@dataclass(frozen=True)
+class Told:
+    """Which of it is told; what is switched off is left out, not set to zero.
+
+    Parameters
+    ----------
+    neighbours : int
+        How many genes are looked at.
+    distance, orientation : bool
+    """
+
+    neighbours: int = 24
+    distance: bool = True
+    orientation: bool = True
+
+
+def neighbour_table(
+    rows: Profiles, references: References, scores: NDArray[np.float32], told: Told
+) -> NDArray[np.float32]:
+    """The table, shape (n, columns).
+
+    Parameters
+    ----------
+    rows : Profiles
+    references : References
+    scores : float32 array, shape (references, R)
+        Principal scores of their profiles, about zero on average.
+    told : Told
+    """
+    near = references.nearest(rows, told.neighbours)
+    there = near.there
+    values = np.zeros((*there.shape, scores.shape[1]), np.float32)
+    values[there] = scores[near.index[there]]
+    columns = [values[:, :8, :4].reshape(len(rows), -1)]
+    columns += _counted(values, there)
+    if told.distance:
+        columns += _kernels(values, near, told)
+        columns.append(np.log10(np.where(there, near.far, _NOWHERE)[:, :12] + 100.0))
+        columns.append(rows.places.contig[:, None])
+        columns.append(rows.places.tss[:, None])
+    if told.orientation:
+        columns.append(_direction(near)[:, :8])
+    return np.concatenate([c.astype(np.float32) for c in columns], axis=1)
+
+
+def _direction(near: Neighbours) -> NDArray[np.int8]:
+    """Side of each neighbour, twice as large for one on the other strand."""
+    kind = np.where(near.orientation == SAME, 1, np.where(near.orientation == UNKNOWN, 0, 2))
+    return (near.side * kind).astype(np.int8)
+
+
+def _counted(
+    values: NDArray[np.float32], there: NDArray[np.bool_]
+) -> list[NDArray[np.float32]]:  # fmt: skip
+    out = []
+    for k in COUNTS:
+        if k <= values.shape[1]:
+            out += [values[:, :k].mean(axis=1), values[:, :k, :3].std(axis=1)]
+    return out
+
+
+def _kernels(
+    values: NDArray[np.float32], near: Neighbours, told: Told
+) -> list[NDArray[np.float32]]:
+    """Kernel means and their weights."""
+    out: list[NDArray[np.float32]] = []
+    far = np.where(near.there, near.far, np.inf)
+    same = near.orientation == SAME
+    for width in WIDTHS:
+        weight = np.exp(-far / width).astype(np.float32)
+        split = told.orientation and width == STRANDED
+        for part in (weight, weight * same, weight * ~same) if split else (weight,):
+            out += _mean(part, values)
+    weight = np.exp(-far / SIDED).astype(np.float32)
+    for side in (-1, 1) if told.orientation else ():
+        out += _mean(weight * (near.side == side), values[..., :3])[:1]
+    return out
+
+
+def _mean(weight: NDArray[np.float32], values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    total = weight.sum(axis=1, keepdims=True)
+    mean = np.einsum("nk,nkr->nr", weight, values) / (total + _PRIOR)
+    return [mean, np.log(total + 1e-3)]
+
+
+def neighbour_tokens(
+    rows: Profiles, references: References, scores: NDArray[np.float32], told: Told, count: int
+) -> NDArray[np.float32]:
+    """Neighbours one by one, for the transformer, shape (n, count, R + 8).
+
+    Scores in units of their deviation; logarithm of the distance, side and the gap or overlap;
+    same strand, convergent, divergent; last whether there is such a neighbour. What is switched
+    off is zero.
+    """
+    near = references.nearest(rows, min(count, told.neighbours))
+    there = near.there
+    deviation = np.maximum(scores.std(axis=0), 1e-6) if len(scores) else 1.0
+    out = np.zeros((*there.shape, scores.shape[1] + 8), np.float32)
+    first = scores.shape[1]
+    out[there, :first] = (scores / deviation)[near.index[there]]
+    if told.distance:
+        far = np.where(there, near.far, _NOWHERE)
+        out[..., first] = np.log10(far + 100.0) - 4.5
+        out[..., first + 1] = np.log10(np.maximum(np.nan_to_num(near.gap), 0.0) + 100.0) - 4.0
+        out[..., first + 2] = np.nan_to_num(near.gap) < 0
+    if told.orientation:
+        out[..., first + 3] = near.side
+        for code in (1, 2, 3):
+            out[..., first + 3 + code] = near.orientation == code
+    out[..., -1] = there
+    return out * there[..., None]
