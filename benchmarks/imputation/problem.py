@@ -136,7 +136,13 @@ class Problem:
 
     def gene_keys(self, *purpose: object) -> Keys:
         """A number for each gene by its name."""
-        return keys_of(self.names, *purpose)
+        if purpose not in self._gene_keys:
+            self._gene_keys[purpose] = keys_of(self.names, *purpose)
+        return self._gene_keys[purpose]
+
+    @cached_property
+    def _gene_keys(self) -> dict[tuple[object, ...], Keys]:
+        return {}
 
     def tissue_keys(self, *purpose: object) -> Keys:
         """A number for each tissue by its name."""

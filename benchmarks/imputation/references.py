@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from learners.registry import get_learner, make_learner
 DISTANCE_BASED: Final = ("nearest_gene", "range_mean", "inverse_distance")
 
 
+@cache
 def known_references() -> tuple[str, ...]:
     """Those of the three that are registered here."""
     found = []

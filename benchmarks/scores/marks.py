@@ -47,7 +47,7 @@ def marked(metrics: pd.DataFrame, predictions: pd.DataFrame, seen: set[str]) -> 
         Names joined by a comma, empty where none was seen: of ``species:X`` that species, of a fold
         those under test in it, of every other scope all of the predictions.
     """
-    everywhere = set(predictions["species"].astype(str)) & seen
+    everywhere = set(map(str, predictions["species"].unique())) & seen if seen else set()
     if not everywhere:
         return metrics
     folds = {
