@@ -45,6 +45,11 @@ def headline(group: Group) -> str:
     gain, low, high = _gain(told, f"improvement_mse/{BEST}")
     if not math.isfinite(gain):
         return f"{method.label} has the least error on {mask} (MSE {number(value_of(told, 'mse'), 2)})."
+    if method.learner in DISTANCE_BASED:
+        return (
+            f"On {mask}, no method does better than {method.label}, which looks at distance alone (MSE "
+            f"{number(value_of(told, 'mse'), 2)})."
+        )
     verb = "below" if gain >= 0 else "above"
     return (
         f"On {mask}, {method.label} has the least error: MSE {number(value_of(told, 'mse'), 2)}, "
@@ -145,8 +150,9 @@ def _mask_table(
     for method in _ranked(methods, mask):
         told = scores(method, f"mask:{mask}")
         apart = scores(method, f"mask:{mask}/no-tandem")
-        cells = [_cell(told, "mse"), _cell(told, "rmse"), _cell(told, "mae"), _cell(told, "r2")]
-        cells += [_cell(told, "profile_pearson"), _cell(told, "profile_spearman")]
+        plain = [(number(value_of(told, name)), "") for name in ("rmse", "mae", "r2")]
+        cells = [_cell(told, "mse"), *plain, _cell(told, "profile_pearson")]
+        cells += [(number(value_of(told, "profile_spearman")), "")]
         cells += [(_percent(value_of(told, "profile_above_0.8")), "")]
         cells += [_percent_cell(told, f"improvement_{reading}/{BEST}") for reading in READINGS]
         cells += [(number(value_of(apart, "mse")), "")]
