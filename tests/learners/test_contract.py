@@ -20,6 +20,8 @@ from learners.simulated import simulate
 
 # The variants of EMPRES are s2e on other features: one stands for all; that of codes takes minutes.
 _LIKE_OTHERS = {"EMPRES_0", "EMPRES_1", "EMPRES_3", "EMPRES_4"}
+# So are the hybrid's ablations: the hybrid with a part switched off.
+_LIKE_OTHERS |= {name for name in list_learners() if name.startswith("hybrid_no_")}
 
 
 @pytest.mark.parametrize(
