@@ -89,7 +89,14 @@ class Folds:
 
     def facts(self, fold: int) -> dict[str, Any]:
         """The scales of the intervals, by scenario."""
-        return {"intervals": self._intervals.get(fold, {})}
+        intervals = self._intervals.get(fold, {})
+        told = []
+        if not intervals and fold == self.folds[0]:
+            told = [
+                "the learner gives no predictions of validation rows that it had not seen (held_out), so "
+                "its imputed values have no interval"
+            ]
+        return {"intervals": intervals, "notes": told}
 
     def batches(self, fold: int) -> tuple[FeatureBatch, FeatureBatch]:
         """What is learned from and validated on."""

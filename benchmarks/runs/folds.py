@@ -121,7 +121,9 @@ def _fit_predict(
     start = time.perf_counter()
     predictions = plan.folding.predict(fold, learner, checked(learner, batch))
     facts["predict_s"] = time.perf_counter() - start
-    facts |= plan.folding.facts(fold)
+    kept = plan.folding.facts(fold)
+    facts["notes"] += kept.pop("notes", [])
+    facts |= kept
     folder.save_model(learner, **place)
     learning = learning_table(learner, **place)
     facts["notes"] += getattr(learner, "notes", [])

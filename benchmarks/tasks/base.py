@@ -56,7 +56,10 @@ class Folding(Protocol):
         ...
 
     def facts(self, fold: int) -> dict[str, Any]:
-        """What is to be kept of a fold that was predicted, beside its predictions; plain JSON."""
+        """What is to be kept of a fold that was predicted, beside its predictions; plain JSON.
+
+        ``notes`` in it join those of the fold.
+        """
         ...
 
     def save(self, folder: Path) -> None:
