@@ -42,7 +42,7 @@ class Stack:
 
     info: ClassVar[LearnerInfo] = LearnerInfo(
         name="stack",
-        inputs=frozenset({"tabular", "bins", "codes", "long", "profile"}),
+        inputs=frozenset({"tabular", "bins", "codes", "long"}),
         summary="Other learners together, weighed on families that they had not seen",
         reference="Wolpert, Neural Networks 5:241, 1992; Breiman, Machine Learning 24:49, 1996",
         multi_output=True,
