@@ -29,16 +29,16 @@ class Growth:
         Most rounds, and rounds without a better validation error after which to stop.
     """
 
-    learning_rate: float = 0.03
-    max_depth: int = 5
+    learning_rate: float = 0.02
+    max_depth: int = 6
     min_child_weight: float = 40.0
     subsample: float = 0.7
-    colsample_bytree: float = 0.2
+    colsample_bytree: float = 0.15
     reg_lambda: float = 10.0
     max_bin: int = 64
     members: int = 1
-    rounds: int = 600
-    patience: int = 40
+    rounds: int = 800
+    patience: int = 50
 
     def parameters(self, seed: int, budget: Budget) -> dict[str, Any]:
         """What XGBoost is told."""

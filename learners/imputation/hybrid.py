@@ -173,8 +173,7 @@ class Hybrid:
         for name, part in self._parts().items():
             if part.networks is not None:
                 self.learning_curve = part.networks.learning_curve
-            trees = part.boosters if isinstance(part.boosters, list) else [part.boosters]
-            rounds = [r for one in trees if one is not None for r in one.rounds]
+            rounds = [r for one in part.boosters for r in one.rounds]
             self.learned[name] = {"rounds": rounds}
 
     def _parts(self) -> dict[str, Unseen | Partly]:

@@ -12,7 +12,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from learners.imputation.neighbourhood import SAME, UNKNOWN, Neighbours
+from learners.imputation.neighbourhood import (
+    CONVERGENT,
+    DIVERGENT,
+    SAME,
+    UNKNOWN,
+    Neighbours,
+)
 from learners.imputation.table import Profiles, References
 
 WIDTHS: Final = (3e3, 1e4, 3e4, 1e5, 3e5, 1e6)
@@ -45,7 +51,11 @@ class Told:
 
 
 def neighbour_table(
-    rows: Profiles, references: References, scores: NDArray[np.float32], told: Told
+    rows: Profiles,
+    references: References,
+    scores: NDArray[np.float32],
+    profiles: NDArray[np.float32],
+    told: Told,
 ) -> NDArray[np.float32]:
     """The table, shape (n, columns).
 
@@ -55,6 +65,8 @@ def neighbour_table(
     references : References
     scores : float32 array, shape (references, R)
         Principal scores of their profiles, about zero on average.
+    profiles : float32 array, shape (references, T)
+        Deviations from tissue means.
     told : Told
     """
     near = references.nearest(rows, told.neighbours)
@@ -63,6 +75,7 @@ def neighbour_table(
     values[there] = scores[near.index[there]]
     columns = [values[:, :8, :4].reshape(len(rows), -1)]
     columns += _counted(values, there)
+    columns += _alike(near, profiles)
     if told.distance:
         columns += _kernels(values, near, told)
         columns.append(np.log10(np.where(there, near.far, _NOWHERE)[:, :12] + 100.0))
@@ -70,6 +83,7 @@ def neighbour_table(
         columns.append(rows.places.tss[:, None])
     if told.orientation:
         columns.append(_direction(near)[:, :8])
+        columns += _by_side(near, values[..., :4], told)
     return np.concatenate([c.astype(np.float32) for c in columns], axis=1)
 
 
@@ -86,6 +100,53 @@ def _counted(
     for k in COUNTS:
         if k <= values.shape[1]:
             out += [values[:, :k].mean(axis=1), values[:, :k, :3].std(axis=1)]
+    return out
+
+
+def _alike(near: Neighbours, profiles: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """How much the nearest genes' whole profiles resemble one another, and their extremes.
+
+    Neighbours that agree tell more of the gene between them than those that do not.
+    """
+    if near.index.shape[1] < 4 or not len(profiles):
+        return []
+    first = near.first(8)
+    found = profiles[np.maximum(first.index, 0)]
+    found[~first.there] = 0.0
+
+    def apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.sqrt(((a - b) ** 2).mean(axis=-1)), np.float32)
+
+    def spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        off = values - values.mean(axis=1, keepdims=True)
+        return np.asarray(np.sqrt((off**2).mean(axis=(1, 2))), np.float32)
+
+    row = np.arange(len(found))
+    above, below = first.side < 0, first.side > 0
+    between = apart(found[row, above.argmax(axis=1)], found[row, below.argmax(axis=1)])
+    both = above.any(axis=1) & below.any(axis=1)
+    shape = found - found.mean(axis=2, keepdims=True)
+    shape /= np.sqrt((shape**2).sum(axis=2, keepdims=True)) + 1e-6
+    single = [
+        *(apart(found[:, a], found[:, b]) for a, b in ((0, 1), (0, 2), (1, 2), (2, 3))),
+        spread(found[:, :4]), spread(found), np.where(both, between, -1.0),
+        (shape[:, 0] * shape[:, 1]).sum(axis=1), (shape[:, :4].sum(axis=1) ** 2).sum(axis=1),
+    ]  # fmt: skip
+    return [np.stack(single, axis=1), found[:, :4].max(axis=2), found[:, :2].min(axis=2)]
+
+
+def _by_side(
+    near: Neighbours, values: NDArray[np.float32], told: Told
+) -> list[NDArray[np.float32]]:
+    """The nearest gene of each side and orientation: a promoter shared in two directions is one."""
+    out: list[NDArray[np.float32]] = []
+    row, far = np.arange(len(values)), near.far
+    for side, kind in ((-1, DIVERGENT), (-1, SAME), (1, SAME), (1, CONVERGENT)):
+        which = (near.side == side) & (near.orientation == kind)
+        first, there = which.argmax(axis=1), which.any(axis=1)
+        out.append(values[row, first] * there[:, None])
+        if told.distance:
+            out.append(np.log10(np.where(there, far[row, first], _NOWHERE) + 100.0)[:, None])
     return out
 
 
@@ -118,16 +179,15 @@ def neighbour_tokens(
 ) -> NDArray[np.float32]:
     """Neighbours one by one, for the transformer, shape (n, count, R + 8).
 
-    Scores in units of their deviation; logarithm of the distance, side and the gap or overlap;
+    Scores, in the units given; logarithm of the distance, side and the gap or overlap;
     same strand, convergent, divergent; last whether there is such a neighbour. What is switched
     off is zero.
     """
     near = references.nearest(rows, min(count, told.neighbours))
     there = near.there
-    deviation = np.maximum(scores.std(axis=0), 1e-6) if len(scores) else 1.0
     out = np.zeros((*there.shape, scores.shape[1] + 8), np.float32)
     first = scores.shape[1]
-    out[there, :first] = (scores / deviation)[near.index[there]]
+    out[there, :first] = scores[near.index[there]]
     if told.distance:
         far = np.where(there, near.far, _NOWHERE)
         out[..., first] = np.log10(far + 100.0) - 4.5

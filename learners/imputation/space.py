@@ -54,11 +54,16 @@ class Space:
         return found
 
     @property
+    def sizes(self) -> NDArray[np.float64]:
+        """Standard deviation along each axis, shape (R,)."""
+        covariance = self.gaussian.covariance
+        return np.asarray(np.sqrt(np.einsum("tr,ts,sr->r", self.axes, covariance, self.axes)))
+
+    @property
     def patterns(self) -> NDArray[np.float64]:
         """The axes for targets of deviation one, each as long as its standard deviation."""
-        covariance = self.gaussian.covariance
-        size = np.sqrt(np.einsum("tr,ts,sr->r", self.axes, covariance, self.axes))
-        return np.asarray(self.axes / np.sqrt(np.diag(covariance))[:, None] * size)
+        spread = np.sqrt(np.diag(self.gaussian.covariance))
+        return np.asarray(self.axes / spread[:, None] * self.sizes)
 
 
 class Surroundings:
@@ -75,14 +80,16 @@ class Surroundings:
     def __init__(self, known: Profiles, space: Space, settings: HybridSettings) -> None:
         self.references, self._told = References(known), settings.told
         genes = self.references.genes
-        self.scores = space.scores(space.gaussian.completed(genes) - space.gaussian.mean)
+        off = space.gaussian.completed(genes) - space.gaussian.mean
+        self.profiles, self.scores = off.astype(np.float32), space.scores(off)
+        self._units = (self.scores / np.maximum(space.sizes, 1e-6)).astype(np.float32)
 
     def table(self, rows: Profiles) -> NDArray[np.float32]:
         """What trees are told, (n, columns); none where neighbours are switched off."""
         if not self._told.neighbours:
             return np.zeros((len(rows), 0), np.float32)
-        return neighbour_table(rows, self.references, self.scores, self._told)
+        return neighbour_table(rows, self.references, self.scores, self.profiles, self._told)
 
     def tokens(self, rows: Profiles, count: int) -> NDArray[np.float32]:
         """What the transformer is shown of the nearest, (n, count, columns)."""
-        return neighbour_tokens(rows, self.references, self.scores, self._told, count)
+        return neighbour_tokens(rows, self.references, self._units, self._told, count)

@@ -19,7 +19,10 @@ from learners.imputation.table import Profiles
 
 
 class Unseen:
-    """Networks over neighbours and sequence, then trees on their estimates and the same facts.
+    """Networks over neighbours and sequence, and trees that start from what they say.
+
+    Half of the trees start from the first estimate of the networks, shrunk by as much as it is too
+    sure of itself on rows that they have not seen; half know nothing of it. Their mean counts.
 
     Parameters
     ----------
@@ -31,7 +34,9 @@ class Unseen:
     def __init__(self, settings: HybridSettings, sequence: tuple[str, ...]) -> None:
         self.settings, self.sequence = settings, sequence
         self.networks: NetworkFolds | None = None
-        self.boosters: Boosters | None = None
+        self.boosters: list[Boosters] = []
+        """Those that start from the networks' estimate, where there is one; the last do not."""
+        self.shrink = 1.0
         self.space: Space
         self.around: Surroundings
 
@@ -42,7 +47,7 @@ class Unseen:
     @property
     def informed(self) -> bool:
         """Whether there is anything to tell of a gene."""
-        return self.settings.neighbours > 0 or bool(self.sequence)
+        return self.settings.neighbours > 0 or (bool(self.sequence) and self.settings.cnn)
 
     def fit(
         self, train: FeatureBatch, known: Profiles, valid: FeatureBatch, wanted: Profiles,
@@ -57,34 +62,43 @@ class Unseen:
         valid, wanted
             Validation rows and what is known of their profiles.
         """
-        settings, space = self.settings, self.space
         if self._has_network():
             self._fit_networks(train, known, valid, wanted, seed, budget)
-        base = space.base(wanted)
-        if not settings.xgboost or not self.informed:
-            return self._without_trees(valid, wanted, base)
-        self._train, self._seed = (train, known), seed
-        self._table = self._columns(train, known, trained=True)
-        self._targets = space.scores(space.gaussian.completed(known) - space.base(known))
-        self.boosters = Boosters(UNSEEN, seed, budget)
-        held = self._columns(valid, wanted)
-        sought = space.scores(space.gaussian.completed(wanted) - base)
-        return base + self.boosters.search(self._table, self._targets, held, sought) @ space.axes.T
+        if not self.settings.xgboost or not self.informed:
+            return self.space.base(wanted) + self._first(valid, wanted)
+        table, held = self._columns(train, known), self._columns(valid, wanted)
+        targets, sought = self._targets(known), self._targets(wanted)
+        starts = self._starts(train, known, trained=True)
+        if self.networks is not None:
+            first = starts[0]
+            self.shrink = float((first * targets).sum() / max((first**2).sum(), 1e-12))
+            starts[0] = first * self.shrink
+        self._seen = table, targets, starts
+        found = []
+        for number, (start, other) in enumerate(
+            zip(starts, self._starts(valid, wanted, shrink=self.shrink), strict=True)
+        ):
+            boosters = Boosters(UNSEEN, seed + 100 * number, budget)
+            found.append(other + boosters.search(table, targets - start, held, sought - other))
+            self.boosters.append(boosters)
+        return self._profiles(wanted, found)
 
     def refit(self, valid: FeatureBatch, wanted: Profiles, references: Profiles) -> None:
         """Trees again, with validation rows and with their profiles as neighbours of others.
 
         Networks are not trained again: validation rows said when to stop.
         """
-        self.look_at(references, self.space)
-        if self.boosters is None:
+        if not self.boosters:
+            self.look_at(references, self.space)
             return
-        space = self.space
-        train, known = self._train
-        tables = [self._columns(train, known, trained=True), self._columns(valid, wanted)]
-        targets = space.scores(space.gaussian.completed(wanted) - space.base(wanted))
-        self.boosters.refit(np.concatenate(tables), np.concatenate([self._targets, targets]))
-        del self._train, self._table, self._targets
+        train, known = self._trained_on
+        more = self._starts(valid, wanted, shrink=self.shrink)
+        self.look_at(references, self.space)
+        table = np.concatenate([self._columns(train, known), self._columns(valid, wanted)])
+        targets = np.concatenate([self._seen[1], self._targets(wanted)])
+        for boosters, start, other in zip(self.boosters, self._seen[2], more, strict=True):
+            boosters.refit(table, targets - np.concatenate([start, other]))
+        del self._seen, self._trained_on
 
     def _has_network(self) -> bool:
         settings = self.settings
@@ -138,44 +152,66 @@ class Unseen:
             tables.append(self._elsewhere(rows))
         return stacked(tables)
 
-    def _columns(
-        self, batch: FeatureBatch, rows: Profiles, *, trained: bool = False
-    ) -> NDArray[np.float32]:
+    def _columns(self, batch: FeatureBatch, rows: Profiles) -> NDArray[np.float32]:
         """What trees are told, shape (n, columns)."""
         tables = [self._plain(rows)]
-        if self.networks is not None:
-            shown = self._rows(batch, rows)
-            found = self.networks.of_training(shown) if trained else self.networks.of(shown)  # fmt: skip
-            tables += [found.represented]
-        if self.sequence and self.settings.cnn:
+        if self.settings.cnn:
             tables.append(flat_sequence(batch, self.sequence))
         return stacked(tables)
 
-    def _without_trees(
-        self, batch: FeatureBatch, rows: Profiles, base: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _targets(self, rows: Profiles) -> NDArray[np.float64]:
+        """Scores of what is known, from the base on."""
+        space = self.space
+        found = space.scores(space.gaussian.completed(rows) - space.base(rows))
+        return found.astype(np.float64)
+
+    def _starts(
+        self, batch: FeatureBatch, rows: Profiles, *, trained: bool = False, shrink: float = 1.0
+    ) -> list[NDArray[np.float64]]:
+        """Scores from which trees start, of each kind of trees."""
+        nothing = np.zeros((len(rows), self.space.axes.shape[1]))
+        if trained:
+            self._trained_on = (batch, rows)
         if self.networks is None:
-            return base
-        return base + self.networks.of(self._rows(batch, rows)).estimate
+            return [nothing]
+        shown = self._rows(batch, rows)
+        found = (self.networks.of_training if trained else self.networks.of)(shown).estimate
+        return [found @ self.space.axes * shrink, nothing]
+
+    def _first(self, batch: FeatureBatch, rows: Profiles) -> NDArray[np.float64]:
+        """What networks alone add to the base."""
+        if self.networks is None:
+            return np.zeros(rows.value.shape)
+        return self.networks.of(self._rows(batch, rows)).estimate
 
     def predict(self, batch: FeatureBatch, rows: Profiles) -> NDArray[np.float64]:
         """Every entry, shape (n, T)."""
-        base = self.space.base(rows)
-        if self.boosters is None:
-            return self._without_trees(batch, rows, base)
-        return base + self.boosters.predict(self._columns(batch, rows)) @ self.space.axes.T
+        if not self.boosters:
+            return self.space.base(rows) + self._first(batch, rows)
+        table = self._columns(batch, rows)
+        starts = self._starts(batch, rows, shrink=self.shrink)
+        found = [s + b.predict(table) for s, b in zip(starts, self.boosters, strict=True)]
+        return self._profiles(rows, found)
+
+    def _profiles(self, rows: Profiles, scores: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """The mean of several scores as profiles."""
+        found: NDArray[np.float64] = (
+            self.space.base(rows) + np.mean(scores, axis=0) @ self.space.axes.T
+        )
+        return found
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything fitted but the references."""
-        found: dict[str, NDArray[Any]] = {}
+        found: dict[str, NDArray[Any]] = {"shrink": np.array([self.shrink])}
         if self.networks is not None:
             found |= prefixed(self.networks.arrays(), "network.")
-        if self.boosters is not None:
-            found |= prefixed(self.boosters.arrays(), "trees.")
+        for number, boosters in enumerate(self.boosters):
+            found |= prefixed(boosters.arrays(), f"trees.{number}.")
         return found
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], layout: dict[str, Any] | None) -> None:
         """Take up what :meth:`arrays` gave; references are taken up before."""
+        self.shrink = float(arrays["shrink"][0])
         if layout is not None:
             from learners.imputation.network import Sizes
             from learners.neural.plan import TrainingPlan
@@ -184,10 +220,10 @@ class Unseen:
             sizes = Sizes(own.width, own.heads, own.layers, own.dropout)
             self.networks = NetworkFolds(sizes, TrainingPlan(), weights["patterns"], own.folds)
             self.networks.restore(weights, layout)
-        trees = part_of(arrays, "trees.")
-        if trees:
-            self.boosters = Boosters(UNSEEN, 0, Budget(threads=1))
-            self.boosters.restore(trees)
+        if any(name.startswith("trees.") for name in arrays):
+            for number in range(1 if layout is None else 2):
+                self.boosters.append(Boosters(UNSEEN, 0, Budget(threads=1)))
+                self.boosters[-1].restore(part_of(arrays, f"trees.{number}."))
 
 
 def flat_sequence(batch: FeatureBatch, names: tuple[str, ...]) -> NDArray[np.float32]:
