@@ -50,10 +50,10 @@ class Hybrid:
     """CNN, transformer encoder and boosted trees; genes that show nothing, and genes that show some.
 
     Two parts, each fitted only where the task asks for it. *Nothing seen*: networks over the
-    sequence and the neighbouring genes, trained on all families but those of an inner fold, tell
-    boosted trees of the left-out genes; trees predict principal scores of the profile. *Some
-    seen*: the Gaussian conditional of the tissues, and boosted trees of each tissue on what it
-    leaves. Trees stop on the validation entries and are then fitted again with these; networks are
+    sequence and the neighbouring genes, trained on all families but those of an inner fold,
+    estimate the left-out genes; boosted trees of principal scores of the profile start from that.
+    *Some seen*: the Gaussian conditional of the tissues and genes with similar profiles, and
+    boosted trees of each tissue on what these leave. Trees stop on the validation entries and are then fitted again with these; networks are
     not. ``held_out`` has the predictions of the validation rows before that.
 
     Parameters
@@ -74,6 +74,9 @@ class Hybrid:
         Inner folds of the networks.
     rows : int
         Most rows that are learned from; of more a random part. All are references.
+    tissue_tokens : bool
+        Let the encoder see tissues as tokens for genes seen in part too: five times the time of
+        such a fit, for nothing that could be measured.
     """
 
     info: ClassVar[LearnerInfo] = LearnerInfo(
@@ -107,6 +110,7 @@ class Hybrid:
         batch_size: int = 256,
         folds: int = 2,
         rows: int = 60_000,
+        tissue_tokens: bool = False,
     ) -> None:
         given = locals()
         self.parameters = {name: given[name] for name in _DEFAULTS}

@@ -1,7 +1,9 @@
 """What trees are told of a gene's surroundings: a table with one row per gene.
 
 Neighbours' profiles enter as principal scores; each is told as it is for the nearest genes, and as
-means over widths of the chromosome, with how much there was to average.
+means over widths of the chromosome, with how much there was to average. The place on the chromosome
+itself is not told: whoever knows the stretch can tell a training gene from what its neighbours' mean
+leaves out, which holds for no other gene (validation errors fall by 0.2 % without it).
 """
 
 from __future__ import annotations
@@ -79,8 +81,6 @@ def neighbour_table(
     if told.distance:
         columns += _kernels(values, near, told)
         columns.append(np.log10(np.where(there, near.far, _NOWHERE)[:, :12] + 100.0))
-        columns.append(rows.places.contig[:, None])
-        columns.append(rows.places.tss[:, None])
     if told.orientation:
         columns.append(_direction(near)[:, :8])
         columns += _by_side(near, values[..., :4], told)

@@ -76,7 +76,10 @@ def views_of(known: Profiles, masks: NDArray[np.bool_] | None, seed: int) -> Vie
 
 
 class Partly:
-    """The Gaussian conditional, genes with similar profiles, a network, and trees for each tissue.
+    """The Gaussian conditional, genes with similar profiles, and trees for each tissue.
+
+    A network over tokens of the tissues and of the nearest genes may be added to what trees are
+    told; it was found to add nothing (docs/imputation.md).
 
     Parameters
     ----------
@@ -117,7 +120,7 @@ class Partly:
         again = not len(view.shown) or bool(np.isin(view.shown.gene, known.gene).mean() > 0.5)
         self._masks = None if again else view.shown.seen
         self._compare(known)
-        if self.settings.transformer:
+        if self.settings.tokens_of_tissues:
             self._fit_networks(known, view, budget)
         if not self.settings.xgboost:
             return self._first(view.shown)
@@ -212,7 +215,8 @@ class Partly:
         if self._masks is None:
             rng = np.random.default_rng([self._seed, 13])
             row = np.tile(np.arange(len(known), dtype=np.int64), _VIEWS)
-            examples = View.of(known, row, known.seen[row] & (rng.random((len(row), known.tissues)) > 1 / _GROUPS))  # fmt: skip
+            hidden = rng.random((len(row), known.tissues)) < 1 / _GROUPS
+            examples = View.of(known, row, known.seen[row] & ~hidden)
         self.networks.fit(
             self._rows(examples, targets=True), self._rows(view, targets=True),
             seed=self._seed, budget=budget,

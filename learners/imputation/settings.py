@@ -30,6 +30,7 @@ class HybridSettings:
     batch_size: int = 256
     folds: int = 2
     rows: int = 60_000
+    tissue_tokens: bool = False
 
     @property
     def told(self) -> Told:
@@ -37,9 +38,9 @@ class HybridSettings:
         return Told(self.neighbours, self.distance, self.orientation)
 
     @property
-    def network(self) -> bool:
-        """Whether there may be a network at all."""
-        return self.cnn or self.transformer
+    def tokens_of_tissues(self) -> bool:
+        """Whether a network is trained for genes seen in part; without trees it is all there is."""
+        return self.transformer and (self.tissue_tokens or not self.xgboost)
 
 
 UNSEEN = Growth()

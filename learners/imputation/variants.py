@@ -56,7 +56,7 @@ class NoTissues(Hybrid):
 
 
 class NoDistance(Hybrid):
-    """Without distances to neighbours, and the place on the chromosome; their order stays."""
+    """Without distances to neighbours; their order stays."""
 
     info: ClassVar[LearnerInfo] = _info("distance", "distances to neighbours")
 
