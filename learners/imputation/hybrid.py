@@ -19,9 +19,11 @@ from learners.base import Budget, Kind, LearnerInfo
 from learners.batch import FeatureBatch
 from learners.compute import limited_threads
 from learners.disk import checked_load, load_arrays, load_config, save_state
+from learners.imputation.annotation import Annotation
 from learners.imputation.boosters import part_of, prefixed
 from learners.imputation.gaussian import Gaussian
 from learners.imputation.imputer import known_arrays, known_from, read_from
+from learners.imputation.neighbourhood import Places
 from learners.imputation.partly import Partly, View
 from learners.imputation.settings import HybridSettings
 from learners.imputation.space import Space
@@ -131,6 +133,7 @@ class Hybrid:
         self.partly: Partly | None = None
         self.space: Space
         self.references: Profiles
+        self.annotation: Annotation
         self._layout: dict[str, Any] = {}
         self._bare = [0, 0]
 
@@ -150,6 +153,7 @@ class Hybrid:
         wanted, there = asked_of(valid)
         view = View(rows, wanted.astype(np.float32), there)
         self.space = Space.of(known, self.settings)
+        self.annotation = Annotation.of(train, valid)
         self.held_out = self.space.gaussian.given(rows)[0]
         some = np.any(rows.seen, axis=1)
         if "some" in asked:
@@ -163,7 +167,7 @@ class Hybrid:
             index = np.flatnonzero(~some)
             part = view.take(index)
             bare = replace(part.shown, value=part.wanted, seen=part.asked)
-            self.unseen = Unseen(self.settings, tuple(n for n in self._layout if n not in READ))
+            self.unseen = Unseen(self.settings, self._sequence(), self.annotation)
             self.unseen.look_at(references, self.space)
             self.held_out[index] = self.unseen.fit(
                 train, known, valid.take(index), bare, seed=seed, budget=budget
@@ -171,6 +175,10 @@ class Hybrid:
             self.unseen.refit(valid.take(index), bare, both)
         self.references = both
         self._tell()
+
+    def _sequence(self) -> tuple[str, ...]:
+        """Names of the sequence features."""
+        return tuple(name for name in self._layout if name not in READ)
 
     def _tell(self) -> None:
         """What a run tells of the fit."""
@@ -242,6 +250,7 @@ class Hybrid:
             "mean": gaussian.mean, "covariance": gaussian.covariance, "axes": self.space.axes,
         }  # fmt: skip
         arrays |= prefixed(known_arrays(self.references), "references.")
+        arrays |= prefixed(vars(self.annotation.places), "annotation.")
         layouts = {}
         for name, part in self._parts().items():
             arrays |= prefixed(part.arrays(), f"{name}.")
@@ -262,13 +271,15 @@ class Hybrid:
         learner._layout, learner.learned = config["layout"], config["learned"]
         gaussian = Gaussian(arrays["mean"], arrays["covariance"])
         learner.space = Space(gaussian, arrays["axes"])
+        learner.annotation = Annotation(Places(**part_of(arrays, "annotation.")))
         learner.references = known_from(part_of(arrays, "references."))
         for name, layout in config["networks"].items():
             own = part_of(arrays, f"{name}.")
             part: Unseen | Partly
             if name == "unseen":
-                sequence = tuple(n for n in learner._layout if n not in READ)
-                part = learner.unseen = Unseen(learner.settings, sequence)
+                part = learner.unseen = Unseen(
+                    learner.settings, learner._sequence(), learner.annotation
+                )
             else:
                 part = learner.partly = Partly(learner.settings)
             part.look_at(learner.references, learner.space)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from learners.imputation.annotation import Annotation
 from learners.imputation.gaussian import Gaussian
 from learners.imputation.neighbour_features import neighbour_table, neighbour_tokens
 from learners.imputation.settings import HybridSettings
@@ -75,10 +76,19 @@ class Surroundings:
         Of the references.
     space : Space
     settings : HybridSettings
+    annotation : Annotation, optional
+        Of all genes, also those without a profile.
     """
 
-    def __init__(self, known: Profiles, space: Space, settings: HybridSettings) -> None:
+    def __init__(
+        self,
+        known: Profiles,
+        space: Space,
+        settings: HybridSettings,
+        annotation: Annotation | None = None,
+    ) -> None:
         self.references, self._told = References(known), settings.told
+        self._annotation = annotation
         genes = self.references.genes
         off = space.gaussian.completed(genes) - space.gaussian.mean
         self.profiles, self.scores = off.astype(np.float32), space.scores(off)
@@ -88,7 +98,14 @@ class Surroundings:
         """What trees are told, (n, columns); none where neighbours are switched off."""
         if not self._told.neighbours:
             return np.zeros((len(rows), 0), np.float32)
-        return neighbour_table(rows, self.references, self.scores, self.profiles, self._told)
+        told = self._told
+        table = neighbour_table(rows, self.references, self.scores, self.profiles, told)
+        if self._annotation is None:
+            return table
+        lie = self._annotation.table(
+            rows.places, distance=told.distance, orientation=told.orientation
+        )
+        return np.concatenate([table, lie], axis=1)
 
     def tokens(self, rows: Profiles, count: int) -> NDArray[np.float32]:
         """What the transformer is shown of the nearest, (n, count, columns)."""

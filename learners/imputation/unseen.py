@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from learners.base import Budget
 from learners.batch import FeatureBatch
+from learners.imputation.annotation import Annotation
 from learners.imputation.boosters import Boosters, part_of, prefixed, stacked
 from learners.imputation.folds import NetworkFolds, with_features
 from learners.imputation.settings import TOKENS, UNSEEN, HybridSettings
@@ -29,10 +30,13 @@ class Unseen:
     settings : HybridSettings
     sequence : tuple of str
         Names of the sequence features.
+    annotation : Annotation
     """
 
-    def __init__(self, settings: HybridSettings, sequence: tuple[str, ...]) -> None:
-        self.settings, self.sequence = settings, sequence
+    def __init__(
+        self, settings: HybridSettings, sequence: tuple[str, ...], annotation: Annotation
+    ) -> None:
+        self.settings, self.sequence, self._annotation = settings, sequence, annotation
         self.networks: NetworkFolds | None = None
         self.boosters: list[Boosters] = []
         """Those that start from the networks' estimate, where there is one; the last do not."""
@@ -42,7 +46,8 @@ class Unseen:
 
     def look_at(self, known: Profiles, space: Space) -> None:
         """Take up the references."""
-        self.space, self.around = space, Surroundings(known, space, self.settings)
+        self.space = space
+        self.around = Surroundings(known, space, self.settings, self._annotation)
 
     @property
     def informed(self) -> bool:

@@ -11,9 +11,11 @@ import pytest
 from featurestore.errors import InputError
 from learners.base import Budget
 from learners.batch import ArraySource, Block, FeatureBatch
+from learners.imputation.annotation import Annotation
 from learners.imputation.folds import inner_folds
 from learners.imputation.gaussian import Gaussian
 from learners.imputation.hybrid import Hybrid
+from learners.imputation.neighbourhood import Places
 from learners.imputation.partly import views_of
 from learners.imputation.settings import HybridSettings
 from learners.imputation.space import Space, Surroundings
@@ -97,6 +99,24 @@ def test_tables_of_an_entry_do_not_know_its_value() -> None:
     assert np.array_equal(tables[0][7], tables[1][7])
     assert np.array_equal(tokens[0][7], tokens[1][7])
     assert not np.array_equal(tables[0][8], tables[1][8])  # of its neighbour it is known
+
+
+def test_annotation_counts_genes_that_were_never_measured_and_not_the_gene_itself() -> None:
+    rng = np.random.default_rng(8)
+    place = line(80, rng, step=7000.0)
+    values = rng.normal(size=(80, 3))
+    whole = batch(values, np.ones_like(values, bool), place, "none")
+    some = whole.take(np.arange(0, 80, 4))
+    rows = Places.of(place[:10])
+    # Read off the source: it knows all genes, the batch shows one of four.
+    table = Annotation.of(some).table(rows)
+    for row in range(10):
+        far = np.sort(np.abs(place[:, 1] - place[row, 1]))[1:]
+        assert table[row, 0] == pytest.approx(np.log10(far[0] + 100), rel=1e-5)
+        within = [int((far < width).sum()) for width in (1e4, 3e4)]
+        assert table[row, 5:7].tolist() == within
+    alone = Annotation.of(batch(values[:1], np.ones((1, 3), bool), place[:1], "none"))
+    assert (alone.table(rows.take(slice(0, 1)))[:, 5:9] == 0).all()
 
 
 def test_inner_folds_keep_families_together_whatever_stands_beside() -> None:
