@@ -266,10 +266,21 @@ VARIANT_EMBEDDING: Final = (
 VARIANTS: Final = (*VARIANT_SET, *VARIANT_SEQUENCE, *VARIANT_EMBEDDING)
 """Arrays of the variant sets; where the data set has any."""
 
-REGISTRY: Final = (*SPECIES, *SKIPPED, *GENOME, *SEQUENCE, *EXPRESSION, *IMPUTED, *EMBEDDING, *VARIANTS)
+REGISTRY: Final = (
+    *SPECIES,
+    *SKIPPED,
+    *GENOME,
+    *SEQUENCE,
+    *EXPRESSION,
+    *IMPUTED,
+    *EMBEDDING,
+    *VARIANTS,
+)
 """Every array, in the order of the documentation."""
 
-RESERVED_GROUPS: Final = frozenset({"genome", "sequence", "expression", "variants", "skipped", "imputed"})
+RESERVED_GROUPS: Final = frozenset(
+    {"genome", "sequence", "expression", "variants", "skipped", "imputed"}
+)
 """Names an embedder cannot have: they are groups of every species."""
 
 
