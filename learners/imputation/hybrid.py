@@ -125,7 +125,7 @@ class Hybrid:
             )
         if not (cnn or transformer or xgboost):
             raise InputError("hybrid: cnn, transformer and xgboost are all switched off")
-        self.settings = HybridSettings(**self.parameters)
+        self._settings = HybridSettings(**self.parameters)
         self.held_out: NDArray[np.float64] | None = None
         self.learning_curve: list[dict[str, float]] = []
         self.learned: dict[str, Any] = {}
@@ -148,17 +148,17 @@ class Hybrid:
         asked = scenarios_of(train, valid)
         references = references_of(train)
         both = merged(references, references_of(valid))
-        train = _some(train, self.settings.rows, seed)
+        train = _some(train, self._settings.rows, seed)
         known, rows = known_of(train), profiles_of(valid)
         wanted, there = asked_of(valid)
         view = View(rows, wanted.astype(np.float32), there)
-        self.space = Space.of(known, self.settings)
+        self.space = Space.of(known, self._settings)
         self.annotation = Annotation.of(train, valid)
         self.held_out = self.space.gaussian.given(rows)[0]
         some = np.any(rows.seen, axis=1)
         if "some" in asked:
             index = np.flatnonzero(some)
-            self.partly = Partly(self.settings)
+            self.partly = Partly(self._settings)
             self.partly.look_at(references, self.space)
             families = _families(train) | _families(valid)
             self.held_out[index] = self.partly.fit(known, view.take(index), families, seed=seed, budget=budget)  # fmt: skip
@@ -167,7 +167,7 @@ class Hybrid:
             index = np.flatnonzero(~some)
             part = view.take(index)
             bare = replace(part.shown, value=part.wanted, seen=part.asked)
-            self.unseen = Unseen(self.settings, self._sequence(), self.annotation)
+            self.unseen = Unseen(self._settings, self._sequence(), self.annotation)
             self.unseen.look_at(references, self.space)
             self.held_out[index] = self.unseen.fit(
                 train, known, valid.take(index), bare, seed=seed, budget=budget
@@ -278,10 +278,10 @@ class Hybrid:
             part: Unseen | Partly
             if name == "unseen":
                 part = learner.unseen = Unseen(
-                    learner.settings, learner._sequence(), learner.annotation
+                    learner._settings, learner._sequence(), learner.annotation
                 )
             else:
-                part = learner.partly = Partly(learner.settings)
+                part = learner.partly = Partly(learner._settings)
             part.look_at(learner.references, learner.space)
             part.restore(own, layout)
         return learner
