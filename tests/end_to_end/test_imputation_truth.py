@@ -18,10 +18,10 @@ from featurestore.sample.simulate import write
 from featurestore.store.reader import open_store
 
 SPECIES = "simulated_alpha"
-LEARNERS = ("tissue_mean", "inverse_distance", "xgboost_neighbours")
+LEARNERS = ("tissue_mean", "inverse_distance")
 
 
-def imputed(folder, domain_sd):
+def imputed(folder, domain_sd, learners):
     """Whole profiles of unseen genes and the truth, a row per gene and tissue, by learner."""
     settings = SampleSettings(
         genes=400, lines=0, family_sd=0.05, gene_sd=0.05, domain_sd=domain_sd, seed=5
@@ -29,8 +29,8 @@ def imputed(folder, domain_sd):
     write(folder / "data", settings, overwrite=False)
     build(folder / "data" / "dataset.toml", folder / "store.zarr", embedders=["kmer"])
     options = RunOptions(
-        LEARNERS, task="imputation", masks=("whole-profile",), species=(SPECIES,),
-        out=folder / "runs", bootstrap=0,
+        learners, task="imputation", masks=("whole-profile",), species=(SPECIES,),
+        split="families-3fold", out=folder / "runs", bootstrap=0,
     )  # fmt: skip
     outcomes = run(open_store(folder / "store.zarr"), options, Progress(0, StringIO()))
     truth = pd.read_csv(folder / "data" / "truth" / "genes.tsv", sep="\t", comment="#")
@@ -42,8 +42,9 @@ def imputed(folder, domain_sd):
     for outcome in outcomes:
         assert outcome.state == "ok", outcome.error
         predicted = read_run(outcome.path).predictions
-        found[outcome.label] = predicted.merge(truth, on=["gene", "sample"], validate="1:1")
-        assert len(found[outcome.label]) == 400 * len(TISSUES)
+        rows = predicted.merge(truth, on=["gene", "sample"], validate="1:1")
+        assert len(rows) == 400 * len(TISSUES)
+        found[outcome.label.partition("@")[0]] = rows
     return found
 
 
@@ -55,7 +56,7 @@ def domain_correlation(rows):
 
 @pytest.fixture(scope="module")
 def strong(tmp_path_factory):
-    return imputed(tmp_path_factory.mktemp("strong"), 0.6)
+    return imputed(tmp_path_factory.mktemp("strong"), 0.6, LEARNERS)
 
 
 def test_tissue_effects_are_recovered(strong):
@@ -66,19 +67,26 @@ def test_tissue_effects_are_recovered(strong):
     assert np.ptp(seen) > 0.2  # tissues differ: there is something to recover
 
 
-@pytest.mark.parametrize("learner", ["inverse_distance", "xgboost_neighbours"])
-def test_domains_are_recovered_from_neighbours(strong, learner):
+def check_domains_found(found, learner):
     # Five genes a domain: a gene at its edge has neighbours of another one on one side.
-    assert domain_correlation(strong[learner]) > 0.5
+    assert domain_correlation(found[learner]) > 0.35
     error = {
-        name: float(((rows["y_true"] - rows["y_pred"]) ** 2).mean())
-        for name, rows in strong.items()
+        name: float(((rows["y_true"] - rows["y_pred"]) ** 2).mean()) for name, rows in found.items()
     }
-    assert error[learner] < 0.9 * error["tissue_mean"]
+    assert error[learner] < 0.95 * error["tissue_mean"]
+
+
+def test_domains_are_recovered_from_neighbours(strong):
+    check_domains_found(strong, "inverse_distance")
+
+
+@pytest.mark.nightly
+def test_the_hybrid_recovers_domains(tmp_path):
+    check_domains_found(imputed(tmp_path, 0.6, ("tissue_mean", "hybrid")), "hybrid")
 
 
 def test_without_domains_neighbours_tell_nothing(tmp_path, strong):
-    rows = imputed(tmp_path, 0.0)["inverse_distance"]
+    rows = imputed(tmp_path, 0.0, ["inverse_distance"])["inverse_distance"]
     # The domains drawn at strength zero are those of the strong sample, gene by gene.
     planted = strong["inverse_distance"][["gene", "sample", "domain_effect"]]
     rows = rows.drop(columns="domain_effect").merge(planted, on=["gene", "sample"])
