@@ -24,6 +24,7 @@ BUILT_IN = {
     "hist_gradient_boosting", "xgboost", "lightgbm", "onehot_cnn", "deepcre", "phytoexpr_cnn",
     "phytoexpr_transformer", "stack", "concat", "s2e", "gated",
     "EMPRES_0", "EMPRES_1", "EMPRES_2", "EMPRES_3", "EMPRES_4",
+    "nearest_gene", "nearest_genes", "range_mean", "inverse_distance", "tissue_mean", "gene_tissue_mean", "low_rank", "gaussian_conditional", "ridge_neighbours", "expression_neighbours", "xgboost_neighbours", "lightgbm_neighbours", "hybrid", "hybrid_no_cnn", "hybrid_no_transformer", "hybrid_no_xgboost", "hybrid_no_tissues", "hybrid_no_distance", "hybrid_no_orientation", "hybrid_no_neighbours",
 }  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def test_all_built_in_learners_are_listed() -> None:
         assert info.name == name
         assert info.summary
     assert {n for n in BUILT_IN if getattr(found[n], "control", False)} == {
-        "species_mean", "family_mean", "shuffled_labels",
+        "species_mean", "family_mean", "shuffled_labels", "tissue_mean",
     }  # fmt: skip
 
 
@@ -232,3 +233,10 @@ def test_parameters_take_the_type_of_the_default(
 def test_wrong_parameters_are_refused(learner: str, name: str, value: object, match: str) -> None:
     with pytest.raises(InputError, match=match):
         make_learner(learner, {name: value})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN - {"stack"}))
+def test_what_a_learner_is_set_to_can_be_recorded(name: str) -> None:
+    # run.json holds parameters and what those that are None stand for: plain values by name.
+    settings = dict(getattr(make_learner(name), "settings", {}))
+    json.dumps({key: settings[key] for key in get_learner(name).info.defaults if key in settings})
