@@ -36,7 +36,7 @@ class Growth:
     colsample_bytree: float = 0.15
     reg_lambda: float = 10.0
     max_bin: int = 64
-    members: int = 1
+    members: int = 2
     rounds: int = 800
     patience: int = 50
 

@@ -48,7 +48,7 @@ UNSEEN = Growth()
 
 PARTLY = Growth(
     learning_rate=0.05, max_depth=5, min_child_weight=30.0, colsample_bytree=0.5, reg_lambda=5.0,
-    rounds=800, patience=30,
+    members=1, rounds=800, patience=30,
 )  # fmt: skip
 """Trees of tissues given others: a strong signal, few columns."""
 
