@@ -86,12 +86,12 @@ def by_chromosome(places: Places, scored: NDArray[np.bool_], keys: Keys) -> list
         part[int(contigs[i])] = group
         load[group] += sizes[i]
     parts = np.array([part[int(one)] for one in places.contig[line]], np.int64)
-    # Validation runs along the chromosome: a hundredth of the genes at a time.
+    # Where whole chromosomes are too many genes, validation runs along them: a hundredth at a time.
     piece = np.arange(len(line)) // max(len(line) // 100, 1)
     piece = np.unique(np.stack([places.contig[line], piece]), axis=1, return_inverse=True)[1]
     first = np.unique(piece, return_index=True)[1]
     return _folds(
-        "chromosome", places, scored, line, parts, piece.ravel(), keys[line[first]], runs=True
+        "chromosome", places, scored, line, parts, piece.ravel(), keys[line[first]], whole=keys
     )
 
 
@@ -104,16 +104,27 @@ def _folds(
     stretch: NDArray[np.int64],
     draws: Keys,
     *,
-    runs: bool = False,
+    whole: Keys | None = None,
 ) -> list[GeneFold]:
-    """Folds of a partition of the genes of a line into parts; stretches validate together."""
+    """Folds of a partition of the genes of a line into parts; stretches validate together.
+
+    With ``whole``, the keys of genes, whole contigs validate; in folds where these are too much, stretches
+    that follow one another.
+    """
     folds = []
+    contig = np.unique(places.contig[line], return_inverse=True)[1].ravel()
     for i in np.unique(part).tolist():
         test = np.zeros(len(scored), bool)
         test[line[part == i]] = True
         kin = _relatives(places.family, test) & scored & ~test
         train = scored & ~test & ~kin
-        valid = _validation(places.family, train, line, stretch, draws, runs=runs)
+        valid = np.zeros(len(scored), bool)
+        if whole is not None:
+            leading = whole[line[np.unique(contig, return_index=True)[1]]]
+            valid = _validation(places.family, train, line, contig, leading)
+        if not valid.any() or valid.sum() > _TOO_MUCH * train.sum():
+            runs = whole is not None
+            valid = _validation(places.family, train, line, stretch, draws, runs=runs)
         number = first_fold(design) + i
         sides = (train & ~valid, valid, test, kin)
         folds.append(GeneFold(number, design, *(np.flatnonzero(side) for side in sides)))
@@ -134,7 +145,7 @@ def _validation(
     stretch: NDArray[np.int64],
     draws: Keys,
     *,
-    runs: bool,
+    runs: bool = False,
 ) -> NDArray[np.bool_]:
     """A tenth of the training genes: whole stretches with all their relatives.
 

@@ -170,7 +170,7 @@ class Hybrid:
             self.unseen = Unseen(self._settings, self._sequence(), self.annotation)
             self.unseen.look_at(references, self.space)
             self.held_out[index] = self.unseen.fit(
-                train, known, valid.take(index), bare, seed=seed, budget=budget
+                train, known, valid.take(index), bare, every=both, seed=seed, budget=budget
             )
             self.unseen.refit(valid.take(index), bare, both)
         self.references = both

@@ -19,6 +19,10 @@ ORIENTATIONS: Final = ("unknown", "same strand", "convergent", "divergent")
 """Names of the codes :data:`UNKNOWN`, :data:`SAME`, :data:`CONVERGENT`, :data:`DIVERGENT`."""
 
 
+EVERY: Final = 1_000_000_000
+"""More references than there are."""
+
+
 @dataclass(frozen=True)
 class Places:
     """Where genes lie, arrays of shape (n,).
@@ -146,7 +150,12 @@ class Neighbourhood:
         return out
 
     def nearest(
-        self, places: Places, k: int, *, itself: NDArray[np.int64] | None = None
+        self,
+        places: Places,
+        k: int,
+        *,
+        itself: NDArray[np.int64] | None = None,
+        passed: NDArray[np.int64] | None = None,
     ) -> Neighbours:
         """The k references next to each gene by distance between TSSs.
 
@@ -160,6 +169,8 @@ class Neighbourhood:
         k : int
         itself : int64 array, shape (n,), optional
             Row of the reference that is the gene itself and not its neighbour; −1 for none.
+        passed : int64 array, shape (n, 2), optional
+            How many of the next references below and above on the chromosome are not looked at.
         """
         rows = len(places)
         start, end = self.bounds(places.contig)
@@ -170,6 +181,12 @@ class Neighbourhood:
         upper = own >= before
         index = np.full((k, rows), -1, np.int64)
         left, right = before - 1, before.copy()
+        if passed is not None:
+            below, above = passed[:, 0], passed[:, 1]
+            below = below + ((own >= 0) & (own <= left) & (own > left - below))
+            above = above + ((own >= right) & (own < right + above))
+            left = np.maximum(left - below, start - 1)
+            right = np.minimum(right + above, end)
         # One gene of no extent past either end keeps every look-up in bounds.
         tss = np.concatenate([self._tss, [0.0]])
         for step in range(k):
@@ -189,6 +206,38 @@ class Neighbourhood:
             left -= ~take & there_left
         ranked = np.ascontiguousarray(index.T)
         return self._described(places, np.where(ranked >= 0, self._rows(ranked), -1))
+
+    def missing(
+        self, places: Places, there: NDArray[np.bool_], *, itself: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """How many references below and above are missing before the next that is not, (n, 2).
+
+        Where none is left on the whole chromosome, :data:`EVERY` on both sides.
+
+        Parameters
+        ----------
+        places : Places, length n
+        there : bool array
+            Which of the references are not missing.
+        itself : int64 array, shape (n,)
+            As for :meth:`nearest`; a gene does not count for itself.
+        """
+        start, end = self.bounds(places.contig)
+        before = self.position(places.contig, places.tss)
+        left = np.concatenate([[0], np.cumsum(there[self.order])])
+        at = np.concatenate([[-1], np.flatnonzero(there[self.order]), [len(self.order)]])
+        below = np.maximum(at[left[before]] + 1, start)
+        above = np.minimum(at[left[before] + 1], end)
+        own = np.where(itself >= 0, self.rank[itself] if len(self.places) else -2, -2)
+        out = np.stack(
+            [
+                before - below - ((own >= below) & (own < before)),
+                above - before - ((own >= before) & (own < above)),
+            ],
+            axis=1,
+        )
+        out[left[start] == left[end]] = EVERY
+        return out
 
     def _rows(self, ranked: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(self.order):

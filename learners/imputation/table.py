@@ -38,6 +38,8 @@ class Profiles:
     seen : bool array, shape (n, T)
     elsewhere : float32 array, shape (n, T), or None
         Mean of the same gene and tissue over other genotypes; NaN where there is none.
+    passed : int64 array, shape (n, 2), or None
+        How many of the next references below and above are not looked at.
     """
 
     gene: NDArray[np.str_]
@@ -46,6 +48,7 @@ class Profiles:
     value: NDArray[np.float32]
     seen: NDArray[np.bool_]
     elsewhere: NDArray[np.float32] | None = None
+    passed: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.gene)
@@ -64,6 +67,7 @@ class Profiles:
             self.value[index],
             self.seen[index],
             None if self.elsewhere is None else self.elsewhere[index],
+            None if self.passed is None else self.passed[index],
         )
 
     def showing(self, seen: NDArray[np.bool_]) -> Profiles:
@@ -245,4 +249,10 @@ class References:
 
     def nearest(self, rows: Profiles, k: int) -> Neighbours:
         """The k nearest references of each row, never the gene itself."""
-        return self.around.nearest(rows.places, k, itself=self.itself(rows))
+        itself = self.itself(rows)
+        return self.around.nearest(rows.places, k, itself=itself, passed=rows.passed)
+
+    def missing(self, rows: Profiles, left: References) -> NDArray[np.int64]:
+        """How many references around each row are not among those that are left, (n, 2)."""
+        there = left.itself(self.genes) >= 0
+        return self.around.missing(rows.places, there, itself=self.itself(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,11 @@ from learners.imputation.boosters import Boosters, part_of, prefixed, stacked
 from learners.imputation.folds import NetworkFolds, with_features
 from learners.imputation.settings import TOKENS, UNSEEN, HybridSettings
 from learners.imputation.space import Space, Surroundings
-from learners.imputation.table import Profiles
+from learners.imputation.table import Profiles, References
+
+_APART: Final = 0.5
+"""So many of the next references are missing on either side of rows that lie apart."""
+_ALL_APART: Final = 10
 
 
 class Unseen:
@@ -56,7 +60,7 @@ class Unseen:
 
     def fit(
         self, train: FeatureBatch, known: Profiles, valid: FeatureBatch, wanted: Profiles,
-        *, seed: int, budget: Budget,
+        *, every: Profiles, seed: int, budget: Budget,
     ) -> NDArray[np.float64]:  # fmt: skip
         """Fit on known profiles as if they were not seen; estimates of validation rows, (m, T).
 
@@ -66,7 +70,11 @@ class Unseen:
             Rows of the training batch and their profiles.
         valid, wanted
             Validation rows and what is known of their profiles.
+        every
+            References with validation rows among them.
         """
+        self._missing = References(every).missing(wanted, self.around.references)
+        known = self._apart(known, wanted, seed)
         if self._has_network():
             self._fit_networks(train, known, valid, wanted, seed, budget)
         if not self.settings.xgboost or not self.informed:
@@ -98,12 +106,27 @@ class Unseen:
             return
         train, known = self._trained_on
         more = self._starts(valid, wanted, shrink=self.shrink)
+        if known.passed is not None:
+            wanted = replace(wanted, passed=self._missing)
         self.look_at(references, self.space)
         table = np.concatenate([self._columns(train, known), self._columns(valid, wanted)])
         targets = np.concatenate([self._seen[1], self._targets(wanted)])
         for boosters, start, other in zip(self.boosters, self._seen[2], more, strict=True):
             boosters.refit(table, targets - np.concatenate([start, other]))
-        del self._seen, self._trained_on
+        del self._seen, self._trained_on, self._missing
+
+    def _apart(self, known: Profiles, wanted: Profiles, seed: int) -> Profiles:
+        """Training rows that lie as far apart from references as validation rows do.
+
+        Where stretches or whole chromosomes are missing, what training rows tell of neighbours next
+        door would mislead. Each then passes over as many references as are missing around some
+        validation row, drawn at random.
+        """
+        missing = self._missing[wanted.places.known]
+        if not len(missing) or np.minimum(missing, _ALL_APART).min(axis=1).mean() < _APART:
+            return known
+        rng = np.random.default_rng([seed, 19])
+        return replace(known, passed=missing[rng.integers(0, len(missing), len(known))])
 
     def _has_network(self) -> bool:
         settings = self.settings

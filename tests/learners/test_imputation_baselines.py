@@ -16,6 +16,7 @@ from learners.imputation.distance import InverseDistance, NearestGene, NearestGe
 from learners.imputation.gaussian import Gaussian, GaussianConditional
 from learners.imputation.imputer import Baseline
 from learners.imputation.low_rank import LowRank
+from learners.imputation.raw_trees import LightGBMNeighbours, RawTrees, XGBoostNeighbours
 from learners.imputation.ridge import RidgeNeighbours
 from learners.imputation.table import known_of, profiles_of
 from learners.imputation.tissues import ExpressionNeighbours, GeneTissueMean, TissueMean
@@ -242,3 +243,18 @@ def test_held_out_predictions_do_not_see_their_targets() -> None:
         two.fit(train, other, seed=0, budget=BUDGET)
         assert np.array_equal(one.held_out, two.held_out)
         assert not np.allclose(one.mean, two.mean)  # the refit does see them
+
+
+@pytest.mark.parametrize("make", [XGBoostNeighbours, LightGBMNeighbours])
+def test_trees_on_neighbours_do_not_learn_genes_by_heart(make: type[RawTrees]) -> None:
+    # Neighbours tell nothing of one another, and the genes under test are also learned from: whoever
+    # knows them by heart would tell their hidden entries from that, not from neighbours.
+    values = correlated(400, 4, rank=1)
+    train, valid, test = entries(values)
+    learner = make()
+    learner.fit(train, valid, seed=0, budget=BUDGET)
+    found = learner.predict(test)
+    apart = profiles_of(test).seen == 0
+    off = (values - values.mean(axis=0))[apart]
+    assert np.corrcoef((found - found.mean(axis=0))[apart], off)[0, 1] < 0.6
+    assert max(learner.trees.rounds) < 100

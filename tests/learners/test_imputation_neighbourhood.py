@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learners.imputation.neighbourhood import ORIENTATIONS, Neighbourhood, Places
+from learners.imputation.neighbourhood import EVERY, ORIENTATIONS, Neighbourhood, Places
 
 
 def _by_all_pairs(ref: Places, gene: Places, row: int, own: int) -> list[int]:
@@ -98,6 +98,41 @@ def test_a_block_place_without_position_has_no_neighbours() -> None:
     assert places.contig.tolist() == [0, -1, 0]
     found = Neighbourhood(places).nearest(places, 2, itself=np.arange(3))
     assert found.index.tolist() == [[2, -1], [-1, -1], [0, -1]]
+
+
+@pytest.mark.parametrize("span", [30, 5000])
+def test_references_that_are_passed_over_are_not_found(span: int) -> None:
+    rng = np.random.default_rng(4)
+    ref = _random(rng, 150, span, 2)
+    passed = rng.integers(0, 6, (150, 2))
+    passed[::7], passed[3::11] = 0, EVERY
+    found = Neighbourhood(ref).nearest(ref, 4, itself=np.arange(150), passed=passed)
+    for row in range(150):
+        near = _by_all_pairs(ref, ref, row, row)
+        along = sorted(near, key=lambda j: (ref.tss[j], j))
+        before = sum(ref.tss[j] < ref.tss[row] for j in near)
+        low, high = before - passed[row, 0], before + passed[row, 1]
+        want = [j for j in near if not low <= along.index(j) < high]
+        assert found.index[row].tolist() == (want + [-1] * 4)[:4]
+
+
+def test_missing_are_counted_up_to_the_next_that_is_there() -> None:
+    rng = np.random.default_rng(5)
+    ref = _random(rng, 200, 60, 4)
+    there = (rng.random(200) < 0.3) & (ref.contig != 2)
+    rows = np.flatnonzero(~there)
+    found = Neighbourhood(ref).missing(ref.take(rows), there, itself=rows)
+    for row, (below, above) in zip(rows.tolist(), found.tolist(), strict=True):
+        others = [j for j in range(200) if j != row and ref.contig[j] == ref.contig[row] >= 0]
+        others.sort(key=lambda j: (ref.tss[j], j))
+        if not there[others].any():
+            assert below == above == EVERY
+            continue
+        start = sum(ref.tss[j] < ref.tss[row] for j in others)
+        left, right = there[others[:start]][::-1], there[others[start:]]
+        assert below == (left.argmax() if left.any() else len(left))
+        assert above == (right.argmax() if right.any() else len(right))
+    assert EVERY in found
 
 
 @pytest.mark.parametrize("k", [1, 5])
