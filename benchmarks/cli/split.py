@@ -170,7 +170,8 @@ def _tell_runs(rows: list[dict[str, Any]]) -> None:
         for score in row["scores"]:
             if score["metric"] in ("r2", "pearson"):
                 few = "–" if score["without"] is None else f"{score['without']:.3f}"
+                mask, what = (f"{score['mask']}: ", "entries") if "mask" in score else ("", "genes")
                 click.echo(
-                    f"  {score['metric']} {score['all']:.3f} of {score['n_all']:,} genes, {few} of "
+                    f"  {mask}{score['metric']} {score['all']:.3f} of {score['n_all']:,} {what}, {few} of "
                     f"the {score['n_without']:,} without those concerned by {score['reason']}"
                 )

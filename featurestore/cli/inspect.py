@@ -81,6 +81,21 @@ def _variant_rows(store: Store, species: str, genes: int) -> list[dict[str, Any]
     return rows
 
 
+def _imputed(store: Store, species: str) -> dict[str, Any]:
+    """Shape and origin of the completed table of a species, where the store has one."""
+    if not store.has(species, "imputed/value"):
+        return {}
+    stored, prefix = store.stored(species, "imputed/value"), f"{species}/imputed/"
+    attributes = store.meta(species, "imputed")["attributes"]
+    return {
+        "imputed": {
+            "shape": list(stored.shape), "dims": list(stored.dims), "unit": attributes["unit"],
+            "bytes": sum(f.size for p, f in store.manifest.files.items() if p.startswith(prefix)),
+            **attributes["meristem"],
+        }
+    }  # fmt: skip
+
+
 @click.command()
 @store_argument
 @backend_option
@@ -119,6 +134,7 @@ def info(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
             if opened.has(s, "expression/value")
             else 0,
             "embedders": {e: opened.embedder_attrs(s, e) for e in opened.embedders(s)},
+            **_imputed(opened, s),
         }
         for s in opened.species
     }
@@ -139,6 +155,15 @@ def info(store: Path | str, backend: BackendName | None, as_json: bool) -> None:
             seen = ", ".join(attrs["pretraining_species"]) or unknown
             click.echo(
                 f"  {embedder}: {attrs['type']} {attrs.get('checkpoint', '')} (pre-trained on: {seen})"
+            )
+        if "imputed" in one:
+            done = one["imputed"]
+            shape = " × ".join(
+                f"{n:,} {d}" for n, d in zip(done["shape"], done["dims"], strict=True)
+            )
+            click.echo(
+                f"  imputed: completed table, {shape}, {done['unit']}, of run {done.get('run', '?')}; derived, a "
+                "build that changes the store leaves it out"
             )
 
 
