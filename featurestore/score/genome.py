@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
@@ -96,21 +97,24 @@ def stored_bases(store: Store, species: str) -> Bases:
     """Bases of a species of a store, read block by block and held against the manifest."""
     array = store.stored(species, "genome/code").opened_by_zarr()
     blocks: OrderedDict[int, Codes] = OrderedDict()
+    one_at_a_time = threading.Lock()
 
     def block(number: int) -> Codes:
-        if number not in blocks:
-            blocks[number] = np.asarray(array[number * BLOCK : (number + 1) * BLOCK], np.uint8)
-            if len(blocks) > MOST_BLOCKS:
-                blocks.popitem(last=False)
-        blocks.move_to_end(number)
-        return blocks[number]
+        with one_at_a_time:
+            if number not in blocks:
+                blocks[number] = np.asarray(array[number * BLOCK : (number + 1) * BLOCK], np.uint8)
+                if len(blocks) > MOST_BLOCKS:
+                    blocks.popitem(last=False)
+            blocks.move_to_end(number)
+            return blocks[number]
 
     def read(low: int, high: int) -> Codes:
         first, last = low // BLOCK, (high - 1) // BLOCK
-        base = first * BLOCK
-        if first == last:
-            return block(first)[low - base : high - base]
-        return np.concatenate([block(n) for n in range(first, last + 1)])[low - base : high - base]
+        parts = [
+            block(n)[max(low - n * BLOCK, 0) : min(high - n * BLOCK, BLOCK)]
+            for n in range(first, last + 1)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     names = store.text(species, "genome/contig_id").tolist()
     starts = store.array(species, "genome/contig_start").tolist()
