@@ -19,6 +19,7 @@ from benchmarks.runs.files import read_run
 from benchmarks.runs.plans import RunOptions
 from benchmarks.runs.progress import Progress
 from benchmarks.runs.runner import run
+from featurestore.cli import cli as fs
 from featurestore.store.verify import verify
 from tests.benchmarks.conftest import FAKES
 from tests.builders.tables import TISSUES, build_table, simulated_table, write_dataset
@@ -134,6 +135,28 @@ def test_the_store_takes_the_table_and_stays_whole(fitted, tmp_path):
         )
     flags = np.array(["measured", "imputed", "missing"])[group["provenance"].values.ravel()]
     assert flags.tolist() == table["provenance"].loc[rows].tolist()
+    told = CliRunner().invoke(fs, ["info", str(store)])
+    assert f"imputed: completed table, 80 gene × {len(TISSUES)} tissue, TPM" in told.stdout
+    told = CliRunner().invoke(fs, ["info", str(store), "--json"])
+    said = json.loads(told.stdout)["species"]["simulated_plant"]["imputed"]
+    assert said["shape"] == list(group["value"].shape)
+    assert path.name in said["run"]
+    assert "imputed" not in CliRunner().invoke(fs, ["info", str(folder / "store.zarr")]).stdout
+
+
+def test_audit_gives_scores_of_the_masks_that_are_drawn_by_the_split(fitted, tmp_path):
+    folder, path, *_ = fitted
+    shutil.copytree(path, tmp_path / "runs" / path.name)
+    told = CliRunner().invoke(
+        bench, ["audit", "--store", str(folder / "store.zarr"), "--runs", str(tmp_path / "runs"), "--json"]
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    (row,) = json.loads(told.stdout)
+    assert {score["mask"] for score in row["scores"]} == {"whole-profile"}
+    metrics = read_run(path).metrics.set_index(["scope", "metric"])["value"]
+    for score in row["scores"]:
+        assert score["all"] == pytest.approx(metrics["mask:whole-profile", score["metric"]])
+    assert "entries-20 hide by themselves" in row["notes"][-1]
 
 
 def test_a_data_set_is_built_for_it_and_other_tissues_are_told(fitted, tmp_path):
