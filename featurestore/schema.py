@@ -1,11 +1,13 @@
 """The one registry of what a store holds: writer, reader, verifier and ``docs/format.md`` follow it.
 
 Paths are relative to a species group. ``<embedder>`` stands for the name of a configured
-embedder, ``<set>`` for the name of a variant set.
+embedder of bins or regions, ``<gene-embedder>`` for that of one that reads one window a gene
+(``context="gene"``), ``<set>`` for the name of a variant set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Literal
@@ -201,6 +203,25 @@ EMBEDDING: Final = (
               "the bin holds at least one base of the region", False, when="regions differ in length"),
 )  # fmt: skip
 
+GENE_EMBEDDING: Final = (
+    ArraySpec("<gene-embedder>/<output>", ("gene", "bin", "channel"), "float16", "rows",
+              "vectors of the bins of the one window of each gene; without channel where the output is one number per bin",
+              float("nan")),
+    ArraySpec("<gene-embedder>/<output>_scale", ("channel",), "float32", "whole",
+              "step of each channel of an output stored as int8: value = code · step; code −128 is NaN",
+              when="exported with --profile int8"),
+    ArraySpec("<gene-embedder>/status", ("gene",), "uint8", "block", "state of each gene", 0, _STATUS_FLAGS),
+    ArraySpec("<gene-embedder>/padded", ("gene",), "int32", "block",
+              "bases of the window that lie off the contig and read N"),
+    ArraySpec("<gene-embedder>/input_digest", ("gene", "byte"), "uint8", "block",
+              "BLAKE2b-128 of the exact model input of each gene (its codes)"),
+    ArraySpec("<gene-embedder>/channel", ("channel",), "string", "whole", "name of the channel", "",
+              when="the embedder names its channels"),
+    ArraySpec("<gene-embedder>/bin_start", ("bin",), "int32", "whole",
+              "first base of the bin, bp from the anchor in transcript direction, negative upstream"),
+)  # fmt: skip
+"""An embedder that reads one long window a gene, centred on its TSS or TTS."""
+
 SKIPPED: Final = (
     ArraySpec("skipped/id", ("skipped",), "string", "whole", "gene that an input names and the store does not hold", ""),
     ArraySpec("skipped/stage", ("skipped",), "string", "whole", "where in the funnel it fell out", ""),
@@ -263,7 +284,13 @@ VARIANT_EMBEDDING: Final = (
               "BLAKE2b-128 of the exact model input of the row (its codes)"),
 )  # fmt: skip
 
-VARIANTS: Final = (*VARIANT_SET, *VARIANT_SEQUENCE, *VARIANT_EMBEDDING)
+VARIANT_GENE_EMBEDDING: Final = (
+    ArraySpec("variants/<set>/<gene-embedder>/<output>", ("row", "bin", "channel"), "float16", "packed",
+              "vectors of the window of a gene that a haplotype changes; what else stands beside them is as for "
+              "<embedder>, with region_index and bin_index 0", float("nan")),
+)  # fmt: skip
+
+VARIANTS: Final = (*VARIANT_SET, *VARIANT_SEQUENCE, *VARIANT_EMBEDDING, *VARIANT_GENE_EMBEDDING)
 """Arrays of the variant sets; where the data set has any."""
 
 REGISTRY: Final = (
@@ -274,6 +301,7 @@ REGISTRY: Final = (
     *EXPRESSION,
     *IMPUTED,
     *EMBEDDING,
+    *GENE_EMBEDDING,
     *VARIANTS,
 )
 """Every array, in the order of the documentation."""
@@ -288,31 +316,45 @@ RESERVED_NAMES: Final = RESERVED_GROUPS | {spec.name for spec in SPECIES}
 """Those, and the arrays that lie beside the groups."""
 
 
-def registered(path: str) -> ArraySpec | None:
-    """The entry of an array by its path below the species, whatever embedder and set are called."""
+POSITION: Final = "position_in_bin"
+"""Dimension of an output that keeps every base apart; it stands before the channels."""
+
+
+def registered(path: str, dims: Sequence[str] = ()) -> ArraySpec | None:
+    """The entry of an array by its path below the species, whatever embedder and set are called.
+
+    Parameters
+    ----------
+    dims : sequence of str
+        Of the array. An embedder's group is one of two kinds, which have names in common: the
+        entry is that of the kind whose dimensions these are; without them, that of bins.
+    """
     group, _, name = path.rpartition("/")
-    if group.startswith("variants/"):
-        return _registered_variants(group.split("/")[2:], name)
-    of_embedder = bool(group) and group not in RESERVED_GROUPS
-    if of_embedder and name.endswith(SCALE):
-        name = f"<output>{SCALE}"
-    for spec in REGISTRY:
-        if spec.path == path or (of_embedder and spec.path == f"<embedder>/{name}"):
-            return spec
-    return EMBEDDING[0] if of_embedder else None  # an output, under a name of the embedder's own
+    if not group or group in RESERVED_GROUPS:
+        return next((spec for spec in REGISTRY if spec.path == path), None)
+    if not group.startswith("variants/"):
+        return _of_embedder((EMBEDDING, GENE_EMBEDDING), name, dims)
+    below = group.split("/")[2:]
+    if len(below) == 1 and below != ["sequence"]:
+        return _of_embedder((VARIANT_EMBEDDING, VARIANT_GENE_EMBEDDING), name, dims)
+    entries = {(): VARIANT_SET, ("sequence",): VARIANT_SEQUENCE}.get(tuple(below), ())
+    return next((spec for spec in entries if spec.name == name), None)
 
 
-def _registered_variants(below: list[str], name: str) -> ArraySpec | None:
-    """The entry of an array of a variant set; ``below`` is the path of its group within the set."""
-    if len(below) > 1:
-        return None
-    entries = {0: VARIANT_SET, 1: VARIANT_EMBEDDING}[len(below)]
-    if below == ["sequence"]:
-        entries = VARIANT_SEQUENCE
-    if entries is VARIANT_EMBEDDING and name.endswith(SCALE):
+def _of_embedder(kinds: Sequence[Sequence[ArraySpec]], name: str, dims: Sequence[str]) -> ArraySpec:
+    """The entry of an array of an embedder's group; a name that is none is that of an output."""
+    if name.endswith(SCALE):
         name = f"<output>{SCALE}"
-    found = next((spec for spec in entries if spec.name == name), None)
-    return VARIANT_EMBEDDING[0] if found is None and entries is VARIANT_EMBEDDING else found
+    found = [spec for entries in kinds for spec in entries if spec.name == name]
+    found = found or [entries[0] for entries in kinds]
+    whole = [spec for spec in found if spec.dims == tuple(dims)]
+    return next((spec for spec in (*whole, *found) if fits(spec, dims)), found[0])
+
+
+def fits(spec: ArraySpec, dims: Sequence[str]) -> bool:
+    """Whether an array of these dimensions may be of an entry; trailing ones may be lacking."""
+    own = tuple(d for d in dims if d != POSITION or spec.name != "<output>")
+    return own == spec.dims[: len(own)]
 
 
 WHOLE_NAMES: Final = frozenset(spec.name for spec in REGISTRY if spec.layout == "whole")

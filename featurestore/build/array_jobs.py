@@ -48,9 +48,15 @@ class ArrayPlan:
 
 
 def plan_only(
-    dataset: Path, store: Path, embedders: Sequence[str], species: Sequence[str], voices: Voices
-) -> ArrayPlan:
+    dataset: Path, store: Path, embedders: Sequence[str], species: Sequence[str], voices: Voices,
+    large: bool = False,
+) -> ArrayPlan:  # fmt: skip
     """Plan a build and write all that its tasks need into the work area.
+
+    Parameters
+    ----------
+    large : bool
+        Whether an embedder of long windows may store more than 50 GB.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def plan_only(
             work.remove()
             return ArrayPlan(store, 0, 0, up_to_date=True)
         with telling_storage(work.root):
-            prepared = prepare(work, request, store)
+            prepared = prepare(work, request, store, large=large)
             for line in told(prepared, store):
                 voices.say(line)
             jobs = pending_jobs(work, prepared.plan)

@@ -67,6 +67,7 @@ def build(
     workers: int | None = None,
     device: str | None = None,
     execution: Execution | None = None,
+    large: bool = False,
     say: Say = lambda line: None,
     on_task: OnTask = lambda report, done, total: None,
 ) -> BuildResult:
@@ -86,6 +87,8 @@ def build(
         Device of the embedders.
     execution : Execution, optional
         Where to run, in place of ``workers`` and ``device``.
+    large : bool
+        Whether an embedder of long windows may store more than 50 GB.
     say : called with lines for people
     on_task : called with each finished task's report, tasks done, tasks in all
 
@@ -120,7 +123,7 @@ def build(
         if (there := is_up_to_date(request, store)) is not None:
             work.remove()
             return _nothing_to_do(there, started)
-        result = _build_locked(request, work, store, execution, Voices(say, on_task))
+        result = _build_locked(request, work, store, execution, Voices(say, on_task), large)
         work.remove()
     return ended(result, started)
 
@@ -141,10 +144,10 @@ def _nothing_to_do(there: Store, started: float) -> BuildResult:
 
 
 def _build_locked(
-    request: Request, work: WorkArea, store: Path, execution: Execution, voices: Voices
-) -> BuildResult:
+    request: Request, work: WorkArea, store: Path, execution: Execution, voices: Voices, large: bool,
+) -> BuildResult:  # fmt: skip
     with telling_storage(work.root):
-        prepared = prepare(work, request, store)
+        prepared = prepare(work, request, store, large=large)
     for line in told(prepared, store):
         voices.say(line)
     plan = prepared.plan

@@ -103,12 +103,15 @@ def _adapt(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 @click.option(
     "--plan-only", is_flag=True, help="Only write the plan, for 'fs build-shard' and 'fs finalise'."
 )
+@click.option(
+    "--large", is_flag=True, help="Let an embedder of long windows store more than 50 GB."
+)
 @_device
 @json_option
 def build(
     dataset: Path, store: Path, embedders: tuple[str, ...], species: tuple[str, ...], workers: int | None,
     processes: bool, scheduler: str | None, cluster: str | None, options: tuple[str, ...],
-    adapt: tuple[int, int] | None, plan_only: bool, device: str | None, as_json: bool,
+    adapt: tuple[int, int] | None, plan_only: bool, large: bool, device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Build or complete a store from DATASET (a dataset.toml or its folder).
 
@@ -117,11 +120,12 @@ def build(
     from featurestore.build.engine import build as run
 
     if plan_only:
-        _plan_only(dataset_file(dataset), store, embedders, species, as_json)
+        _plan_only(dataset_file(dataset), store, embedders, species, large, as_json)
         return
     result = run(
         dataset_file(dataset), store, embedders=embedders, species=species, say=_say, on_task=_Progress(as_json),
         execution=_execution(workers, processes, scheduler, cluster, options, adapt, device),
+        large=large,
     )  # fmt: skip
     _tell(result, as_json)
 
@@ -152,14 +156,15 @@ def _execution(
 
 
 def _plan_only(
-    dataset: Path, store: Path, embedders: tuple[str, ...], species: tuple[str, ...], as_json: bool
-) -> None:
+    dataset: Path, store: Path, embedders: tuple[str, ...], species: tuple[str, ...], large: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     from dataclasses import asdict
 
     from featurestore.build.array_jobs import plan_only
     from featurestore.build.workers.run import Voices
 
-    planned = plan_only(dataset, store, embedders, species, Voices(_say))
+    planned = plan_only(dataset, store, embedders, species, Voices(_say), large)
     if as_json:
         echo_json(asdict(planned))
     elif planned.up_to_date:

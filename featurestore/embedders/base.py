@@ -36,11 +36,12 @@ class EmbedderSpec:
         None: any bin.
     positions : int
         Positions that a vector keeps apart: outputs then have shape (n, positions, channels).
-        0: pooled.
+        0: pooled. For ``context="gene"`` the bins of a window.
     context : {"bin", "region", "gene"}
         What one vector stands for. With "region" the build averages over the windows that tile
-        the region.
-    anchor : str or None
+        the region. With "gene" the model reads one window of ``input_bp`` a gene from the genome,
+        centred on ``anchor``, in transcript orientation, whatever the regions are.
+    anchor : {"tss", "tts"} or None
         For ``context="gene"``: the boundary the window is centred on.
     dtype : str
         Compute dtype, forced by configuration (``fp32``, ``bf16``, ``fp16``).
@@ -62,7 +63,8 @@ class EmbedderSpec:
     constants : mapping of name to array
         Arrays that belong to the output once, whatever the gene (the map from a stored state to
         the published embedding). They follow from the checkpoint, so they are no part of the
-        identity. ``state_map`` (channel_out, channel) and ``state_offset`` (channel_out,).
+        identity. ``state_map`` (channel_out, channel) and ``state_offset`` (channel_out,);
+        ``bin_start`` (bin,), for ``context="gene"``: first base of each bin in bp from the anchor.
     """
 
     type: str
@@ -84,7 +86,7 @@ class EmbedderSpec:
     packages: Mapping[str, str] = field(default_factory=dict)
     batch: int = 256
     costly: bool = True
-    constants: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, compare=False)
+    constants: Mapping[str, NDArray[Any]] = field(default_factory=dict, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """All that decides the values and says where they come from, as plain JSON types."""
@@ -99,6 +101,26 @@ class EmbedderSpec:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one vector, by output: (), (channels,) or (positions, channels)."""
         return vector_shapes(self.identity())
+
+    def bin_start(self) -> NDArray[np.int32]:
+        """First base of each bin of a gene's window in bp from the anchor, shape (bin,).
+
+        That of :attr:`constants`; without one, bins that cut the whole window into equal parts.
+
+        Raises
+        ------
+        ValueError
+            If these are not as many as the bins, or the window cannot be cut so.
+        """
+        length, bins = int(self.input_bp or 0), max(self.positions, 1)
+        given = self.constants.get("bin_start")
+        if given is not None:
+            if given.shape != (bins,):
+                raise ValueError(f"bin_start of shape {given.shape} for {bins} bins")
+            return np.asarray(given, np.int32)
+        if length % bins:
+            raise ValueError(f"{bins} bins do not cut {length} bp evenly: constants need bin_start")
+        return (np.arange(bins) * (length // bins) - length // 2).astype(np.int32)
 
 
 # What only says where weights come from: the same content under another name, or described
@@ -115,6 +137,11 @@ def identity_digest(identity: Mapping[str, Any]) -> str:
         facts["parameters"] = {k: v for k, v in facts["parameters"].items() if k not in _DESCRIBING}
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_gene_centred(identity: Mapping[str, Any]) -> bool:
+    """Whether an embedder of this identity reads one window a gene."""
+    return bool(identity["context"] == "gene")
 
 
 def vector_shapes(identity: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

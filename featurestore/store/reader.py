@@ -16,7 +16,7 @@ from featurestore.schema import SPECIES, Status
 from featurestore.store.nodes import StoreNodes
 from featurestore.store.places import prefetch
 from featurestore.store.rows import Verify
-from featurestore.store.source import StoreSource
+from featurestore.store.source import StoreSource, region_names
 from featurestore.store.variants import VariantView
 from featurestore.store.views import ExpressionView, GeneTable, SpeciesView, Text
 
@@ -157,8 +157,13 @@ class Store(StoreNodes):
         return StoreSource(self, species, group, name)
 
     def status(self, species: str, feature: str) -> NDArray[np.uint8]:
-        """State of each region of each gene, shape (gene, region)."""
-        return self.array(species, f"{self._resolve(species, feature)[0]}/status")
+        """State of each region of each gene, shape (gene, region); one column for one window a gene."""
+        found = self.array(species, f"{self._resolve(species, feature)[0]}/status")
+        return found.reshape(len(found), -1)
+
+    def _region_names(self, species: str, feature: str) -> list[str]:
+        """Names of the columns of :meth:`status`."""
+        return region_names(self, species, self._resolve(species, feature)[0])
 
     def feature_status(self, species: str, feature: str) -> NDArray[np.bool_]:
         """Whether a gene may be used: every region ok or absent, one at least ok. Shape (gene,)."""
@@ -169,10 +174,7 @@ class Store(StoreNodes):
 
     def feature_status_reason(self, species: str, feature: str) -> list[str]:
         """Why a gene may not be used, empty where it may."""
-        status, names = (
-            self.status(species, feature),
-            self.text(species, "sequence/region").tolist(),
-        )
+        status, names = self.status(species, feature), self._region_names(species, feature)
         fine = self.feature_status(species, feature)
         return [
             ""
@@ -220,7 +222,8 @@ class Store(StoreNodes):
 
         Returns
         -------
-        array, shape (region, bin[, channel]), or (region, position) for ``onehot``, stored dtype
+        array, shape (region, bin[, channel]), or (region, position) for ``onehot``, or (bin[, channel])
+        for an embedder of one window a gene, stored dtype
 
         Raises
         ------
@@ -240,7 +243,7 @@ class Store(StoreNodes):
     def absent_regions(self, species: str, feature: str) -> dict[str, int]:
         """How many genes lack a region, by region; what is absent reads zeros in features."""
         absent = (self.status(species, feature) == Status.ABSENT).sum(axis=0).tolist()
-        names = self.text(species, "sequence/region").tolist()
+        names = self._region_names(species, feature)
         return {name: int(n) for name, n in zip(names, absent, strict=True) if n}
 
     def __repr__(self) -> str:
@@ -287,7 +290,9 @@ class Store(StoreNodes):
 
         Returns
         -------
-        array, shape (gene, region, bin[, channel]), stored dtype, C-contiguous, always a new one
+        array, stored dtype, C-contiguous, always a new one
+            Shape (gene, region, bin[, channel]), or (gene, bin[, channel]) for an embedder of one window
+            a gene.
         """
         stored = self.stored(species, "/".join(self._resolve(species, feature)))
         return stored.read() if genes is None else stored.take(self.rows(species, genes))

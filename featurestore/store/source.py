@@ -20,11 +20,20 @@ _FEW = 64
 """Rows of which the status is looked up alone, rather than that of all genes once."""
 
 
+def region_names(store: Store, species: str, group: str) -> list[str]:
+    """Regions of a group; of an embedder that reads one window a gene, what that is centred on."""
+    path = f"{group}/region"
+    if store.has(species, path):
+        return [str(name) for name in store.text(species, path).tolist()]
+    return [str(store.embedder_attrs(species, group)["anchor"])]
+
+
 class StoreSource:
     """One feature of one species, nothing in memory.
 
     ``kind`` is ``codes`` (region, position) for the sequence, else ``bins`` (region, bin,
-    channel); where a recipe kept the positions of a bin apart, each of them is a bin here. Regions that a gene lacks read zeros; a gene with any other status but ok is the
+    channel); where a recipe kept the positions of a bin apart, each of them is a bin here, and the
+    one window a gene of some embedders is one region, named after its anchor. Regions that a gene lacks read zeros; a gene with any other status but ok is the
     caller's to leave out (``Store.feature_status``).
     """
 
@@ -33,6 +42,9 @@ class StoreSource:
         self._stored = store.stored(species, f"{group}/{name}")
         self.kind = "codes" if group == "sequence" else "bins"
         shape = self._stored.shape[1:]
+        self._centred = self.kind == "bins" and self._stored.dims[1] != "region"
+        if self._centred:
+            shape = (1, *shape)
         self._scalar = self.kind == "bins" and len(shape) == 2
         # Positions kept apart are bins of one base.
         self._positions = shape[2] if len(shape) == 4 else 1
@@ -62,6 +74,9 @@ class StoreSource:
             for n in names
             if self._store.has(self._species, f"{self._group}/{n}")
         }
+        if self._centred:
+            found["region"] = np.array(region_names(self._store, self._species, self._group))
+            found["bin_start"] = found["bin_start"][None]
         if self._positions > 1:
             apart = found["bin_start"][..., None] + np.arange(self._positions)
             found["bin_start"] = apart.reshape(len(apart), -1)
@@ -91,19 +106,21 @@ class StoreSource:
     @cached_property
     def _absent(self) -> NDArray[np.bool_] | None:
         status = self._store.array(self._species, f"{self._group}/status")
-        absent = np.asarray(status == Status.ABSENT, np.bool_)
+        absent = np.asarray(status == Status.ABSENT, np.bool_).reshape(len(status), -1)
         return absent if absent.any() and self.kind == "bins" else None
 
     def _absent_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Which regions of these rows their genes lack; None where no region is lacked."""
         if "_absent" not in self.__dict__ and len(rows) < _FEW and self.kind == "bins":
             status = self._store.stored(self._species, f"{self._group}/status").take(rows)
-            return np.asarray(status == Status.ABSENT, np.bool_)
+            return np.asarray(status == Status.ABSENT, np.bool_).reshape(len(status), -1)
         return None if self._absent is None else self._absent[rows]
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows in the order asked for, shape (len(rows), *shape), a new array."""
         values = self._stored.take(rows)
+        if self._centred:
+            values = values[:, None]
         if (absent := self._absent_rows(rows)) is not None:
             values[absent] = 0
         if self._scalar:
@@ -115,4 +132,4 @@ class StoreSource:
         values = out.reshape(len(rows), *self._stored.shape[1:])
         self._stored.take_into(rows, values)
         if self._absent is not None:  # looked up once: whoever reads so reads many times
-            values[self._absent[rows]] = 0
+            out.reshape(len(rows), *self.shape)[self._absent[rows]] = 0

@@ -50,8 +50,13 @@ class ChangedRows:
     bin: NDArray[np.int32] | None
     stored: StoredArray
 
+    @property
+    def whole_genes(self) -> bool:
+        """Whether a row holds all bins of a gene: of an embedder that reads one window a gene."""
+        return "bin" in self.stored.dims
+
     def read(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
-        """Values of rows in the order asked for, shape (row, channel), (row,) or (row, position)."""
+        """Values of rows in the order asked for, shape (row, channel), (row,), (row, position), (row, bin, channel)."""
         return self.stored.read() if rows is None else self.stored.take(rows)
 
     def of(self, haplotypes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -189,7 +194,8 @@ class VariantView:
 
         Returns
         -------
-        array, shape (n, region, bin[, channel]) or (n, region, position), stored dtype
+        array, shape (n, region, bin[, channel]) or (n, region, position), or (n, bin[, channel]) of an
+        embedder that reads one window a gene, stored dtype
         """
         genes, haplotypes = np.asarray(genes, np.int64), np.asarray(haplotypes, np.int64)
         given = haplotypes >= 0
@@ -202,7 +208,11 @@ class VariantView:
         values = self._store.stored(self.species, f"{group}/{name}").take(genes)
         rows, owner = changed.of(haplotypes)
         if len(rows):
-            region = changed.region[rows]
-            place = (owner, region) if changed.bin is None else (owner, region, changed.bin[rows])
-            values[place] = changed.read(rows)
+            new, region = changed.read(rows), changed.region[rows]
+            if changed.whole_genes:
+                values[owner] = new
+            elif changed.bin is None:
+                values[owner, region] = new
+            else:
+                values[owner, region, changed.bin[rows]] = new
         return values

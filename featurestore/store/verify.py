@@ -11,7 +11,7 @@ from stat import S_ISREG
 from typing import Any, Final
 
 from featurestore.errors import InputError, StoreError, StoreNotFoundError
-from featurestore.schema import registered
+from featurestore.schema import fits, registered
 from featurestore.store.files import checked_key
 from featurestore.store.findings import Finding
 from featurestore.store.identify import is_ours
@@ -111,13 +111,13 @@ def structure(read: Callable[[str], bytes], manifest: Manifest) -> Iterator[Find
             yield Finding(name, f"describes no array that can be ({type(error).__name__}: {error})")
             continue
         folder = name.removesuffix("/zarr.json")
-        spec = registered(folder.split("/", 1)[1])
         dims = tuple(body.get("dimension_names") or ())
+        spec = registered(folder.split("/", 1)[1], dims)
         if len(dims) != len(body["shape"]):
             yield Finding(name, f"{len(body['shape'])} dimensions but names {dims}")
         elif spec is None:
             yield Finding(name, "an array that the schema does not know")
-        elif dims != spec.dims[: len(dims)]:
+        elif not fits(spec, dims):
             yield Finding(name, f"dimensions {dims} where the schema has {spec.dims}")
         if (count := chunk_count(body)) > len(manifest.files):
             yield Finding(name, f"its shape asks for {count:,} files, more than the store has")

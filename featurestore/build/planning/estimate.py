@@ -19,14 +19,16 @@ from featurestore.build.planning.plan import plan_species
 from featurestore.build.planning.present import what_is_there
 from featurestore.build.planning.reasons import Change
 from featurestore.build.planning.request import Request, resolve
+from featurestore.build.planning.room import LARGE, existing_parent, gene_bytes, needs_asking
 from featurestore.build.reuse.existing import readable_manifest
 from featurestore.build.reuse.shared import Inputs, inputs_of
 from featurestore.build.sealing.metadata import sharded_arrays
 from featurestore.build.shards.compute import in_batches
 from featurestore.build.shards.given import GivenRows
 from featurestore.build.windows.laid_down import lay_down_species
-from featurestore.build.windows.window_source import WindowSource
+from featurestore.build.windows.window_source import WindowSource, source_for
 from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import Embedder, is_gene_centred
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import MeristemError
 from featurestore.inputs.dataset import load_config
@@ -57,7 +59,7 @@ def estimate(
         rows = found.rows()
     return {
         "store": str(target), "groups": rows, "bytes": sum(r["bytes"] for r in rows),
-        "files": sum(r["files"] for r in rows), "free_bytes": shutil.disk_usage(_existing_parent(target)).free,
+        "files": sum(r["files"] for r in rows), "free_bytes": shutil.disk_usage(existing_parent(target)).free,
         "seconds": sum(r["seconds"] for r in rows),
         "windows_to_compute": sum(r["windows_to_compute"] for r in rows),
         "notes": found.notes,
@@ -153,7 +155,19 @@ class _Survey:
         for listed in pools.values():
             inputs = [row.inputs for row in listed if row.inputs is not None]
             told |= {id(row): w for row, w in zip(listed, foresight.windows(inputs), strict=True)}
+        self._mark_large()
         return [_with_windows(row, told[id(row)]) for row in self._found]
+
+    def _mark_large(self) -> None:
+        """Note which embedders of one window a gene a build makes only when asked plainly."""
+        genes: dict[str, int] = {}
+        centred = [row for row in self._found if "bytes_a_gene" in row.facts]
+        for row in centred:
+            spans = (row.group.span(task.shard) for task in row.pending)
+            count = sum(last - first for first, last in spans)
+            genes[row.group.pool] = genes.get(row.group.pool, 0) + count
+        for row in centred:
+            row.facts["needs_large"] = needs_asking(genes[row.group.pool], row.group)
 
 
 def _with_windows(row: _Row, windows: Windows) -> dict[str, Any]:
@@ -174,13 +188,12 @@ def _size(
     if group.kind == "genome" and data.genome is not None:
         size = len(data.genome.code)
     windows = group.rows if group.embeds else 0
-    if group.kind == "embedder" and source is not None:
+    told = {}
+    if group.kind == "embedder" and is_gene_centred(group.identity):
+        told["bytes_a_gene"] = gene_bytes(group)
+    elif group.kind == "embedder" and source is not None:
         windows *= len(source.regions) * source.bins
-    return {"windows": windows, "bytes": size, "files": group.shards * max(len(shapes), 1)}
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(p for p in [path.absolute(), *path.absolute().parents] if p.exists())
+    return {"windows": windows, "bytes": size, "files": group.shards * max(len(shapes), 1), **told}
 
 
 def measured_rate(group: GroupPlan, source: WindowSource) -> tuple[float, str]:
@@ -197,6 +210,8 @@ def measured_rate(group: GroupPlan, source: WindowSource) -> tuple[float, str]:
         embedder.load(None)
     except MeristemError as error:
         return float("nan"), str(error)
+    if is_gene_centred(group.identity):
+        return _gene_rate(embedder, source_for(source, group.identity)), ""
     last = min(source.genes, 64)
     codes = source.bin_inputs(0, last, embedder.spec.input_bp)
     enough = min(embedder.spec.batch, COSTLY_PROBE) if embedder.spec.costly else embedder.spec.batch
@@ -206,6 +221,23 @@ def measured_rate(group: GroupPlan, source: WindowSource) -> tuple[float, str]:
         in_batches(embedder, codes)
         done += len(codes)
     return done / (time.perf_counter() - started), ""
+
+
+def _gene_rate(embedder: Embedder, source: WindowSource) -> float:
+    """Windows per second, from one window in the middle of the genes; of some models it takes a minute.
+
+    An embedder that reads each window several times (strands, shifts) may say how often by
+    ``passes``, and read it once by ``probe``.
+    """
+    code = source.whole_inputs(np.array([source.genes // 2]))
+    once = getattr(embedder, "probe", None)
+    started = time.perf_counter()
+    if once is None:
+        in_batches(embedder, code)
+    else:
+        once(code)
+    passes = 1 if once is None else int(getattr(embedder, "passes", 1))
+    return 1 / ((time.perf_counter() - started) * passes)
 
 
 def render(facts: dict[str, Any]) -> str:
@@ -219,7 +251,7 @@ def render(facts: dict[str, Any]) -> str:
             f"{r['species']:<26} {r['group']:<14} {r['genes']:>9,} {r['windows']:>11,} {r['bytes'] / 1e6:>10,.1f} "
             f"{r['files']:>7,} {r['shards_to_compute']:>8,}/{r['shards']:<8,} {r['windows_to_compute']:>18,} {r['seconds']:>8,.0f}"
         )
-        lines += [f"    {line}" for line in _why(r)]
+        lines += [f"    {line}" for line in (*_long(r), *_why(r))]
     enough = "" if facts["free_bytes"] > 1.1 * facts["bytes"] else "  NOT ENOUGH"
     lines.append(
         f"in all {facts['bytes'] / 1e6:,.1f} MB in {facts['files']:,} files, {facts['windows_to_compute']:,} windows to "
@@ -228,6 +260,18 @@ def render(facts: dict[str, Any]) -> str:
     return "\n".join(
         [*lines, *(f"{name}: {note}" for name, notes in facts["notes"].items() for note in notes)]
     )
+
+
+def _long(row: dict[str, Any]) -> list[str]:
+    """What an embedder of one window a gene takes, and what else there is to say of it."""
+    if "bytes_a_gene" not in row:
+        return []
+    told = [f"one window a gene, {row['bytes_a_gene']:,} bytes of vectors a gene"]
+    if rate := row.get("windows_per_second"):
+        told[0] += f", {1 / rate:,.2g} core-seconds a gene"
+    if row["needs_large"]:
+        told.append(f"more than {LARGE / 1e9:.0f} GB: 'fs build' makes it only with --large")
+    return [*told, *([row["note"]] if "note" in row else [])]
 
 
 def _why(row: dict[str, Any]) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -165,6 +166,11 @@ class BuildPlan:
             for s in raw["species"]
         )  # fmt: skip
         return cls(raw["dataset_digest"], raw["bin_bp"], species)
+
+
+def vector_bytes(shape: Sequence[int]) -> int:
+    """Bytes of one vector of this shape as it is stored."""
+    return math.prod(shape) * np.dtype(STORED_DTYPE).itemsize
 
 
 def pool_name(embedder: str, identity: Mapping[str, Any]) -> str:

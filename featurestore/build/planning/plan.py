@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featurestore.build.planning.group_plan import (
     GENOME_CHUNKS_PER_TASK,
-    STORED_DTYPE,
     BuildPlan,
     GroupPlan,
     SpeciesPlan,
     Task,
     digest_json,
+    vector_bytes,
 )
 from featurestore.build.planning.shard_content import row_content, window_content
 from featurestore.build.planning.variant_plan import variant_groups
-from featurestore.build.windows.window_source import WindowSource
+from featurestore.build.windows.window_source import WindowSource, source_for
 from featurestore.embedders.base import Embedder, EmbedderSpec
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError
@@ -84,6 +81,9 @@ def check_spec(name: str, spec: EmbedderSpec, bin_bp: int) -> None:
         )
     if spec.type == "onehot":
         return  # stored as the group sequence, under whatever name
+    if spec.context == "gene":
+        _check_gene_centred(name, spec)
+        return
     if spec.context not in {"bin", "region"}:
         raise InputError(
             f"[embedders.{name}]: type {spec.type!r} has context {spec.context!r}, which this build does not lay out"
@@ -100,6 +100,40 @@ def check_spec(name: str, spec: EmbedderSpec, bin_bp: int) -> None:
         )
 
 
+def _check_gene_centred(name: str, spec: EmbedderSpec) -> None:
+    """Refuse an embedder that does not say which window of a gene it reads, or what its bins are."""
+    try:
+        if spec.anchor not in {"tss", "tts"} or not spec.input_bp:
+            raise ValueError(
+                f"anchor {spec.anchor!r}, input_bp {spec.input_bp!r}: say tss or tts, and a length"
+            )
+        spec.bin_start()
+    except ValueError as error:
+        raise InputError(
+            f"[embedders.{name}]: type {spec.type!r} has context 'gene', and its specification cannot be laid "
+            f"out: {error}"
+        ) from error
+
+
+def _check_source(data: SpeciesData, name: str, spec: EmbedderSpec) -> None:
+    """Refuse an embedder of long windows where there is no genome, or no haplotype around its anchor."""
+    if spec.context != "gene":
+        return
+    if data.genome is None:
+        raise InputError(
+            f"[embedders.{name}]: type {spec.type!r} reads {spec.input_bp:,} bp around the "
+            f"{str(spec.anchor).upper()} of each gene from the genome, and {data.name} has none: its sequences are "
+            f"ready-made. Give genome and annotation in [species.{data.name}], or leave {name} out: name the others "
+            "with --embedder"
+        )
+    if data.haplotypes and all(r.anchor != spec.anchor for r in data.regions):
+        raise InputError(
+            f"[embedders.{name}]: haplotypes of {data.name} ({', '.join(data.haplotypes)}) are those of the windows of "
+            f"[regions], none of which lies around the {str(spec.anchor).upper()}; add such a region, or leave out "
+            f"variants or {name}"
+        )
+
+
 def group_bins(context: str, source: WindowSource) -> int:
     """Bins of an embedder's arrays: one a region where a vector stands for a whole one."""
     return 1 if context == "region" else source.bins
@@ -111,9 +145,9 @@ def embedder_group(
 ) -> GroupPlan:  # fmt: skip
     """Plan one embedder for one species; without keys only its shards are counted."""
     check_spec(name, embedder.spec, bin_bp)
-    widest = max(math.prod(shape) for shape in embedder.spec.shapes().values())
+    source = source_for(source, embedder.spec.identity())
     bins = group_bins(embedder.spec.context, source)
-    row = len(source.regions) * bins * widest * np.dtype(STORED_DTYPE).itemsize
+    row = len(source.regions) * bins * max(map(vector_bytes, embedder.spec.shapes().values()))
     size = shard_genes(row, source.genes)
     content: Sequence[str] = [""] * -(-source.genes // size)
     if keyed:
@@ -145,6 +179,7 @@ def plan_species(
         for name, config in embedders.items():
             embedder = make_embedder(name, config)
             if embedder.spec.type != "onehot":
+                _check_source(data, name, embedder.spec)
                 groups.append(embedder_group(name, config, embedder, source, bin_bp))
         embedded = [g for g in groups if g.kind == "embedder"]
         if data.haplotypes:

@@ -10,6 +10,7 @@ from featurestore.build.planning.group_plan import BuildPlan, SpeciesPlan, Task
 from featurestore.build.planning.held import stored_species
 from featurestore.build.planning.plan import plan_species
 from featurestore.build.planning.request import Request
+from featurestore.build.planning.room import check_room
 from featurestore.build.reuse.aside import index_set_aside, set_aside
 from featurestore.build.reuse.existing import index_known_bins, readable_manifest, take_over
 from featurestore.build.windows.laid_down import lay_down_species, species_stamp, taken_up
@@ -106,11 +107,21 @@ def earlier_plan(work: WorkArea) -> BuildPlan | None:
         return None
 
 
-def prepare(work: WorkArea, request: Request, store: Path) -> Prepared:
+def prepare(work: WorkArea, request: Request, store: Path, *, large: bool = False) -> Prepared:
     """Read the inputs, plan the shards, and take over whatever need not be computed.
+
+    Parameters
+    ----------
+    large : bool
+        Whether very many vectors of long windows were asked for, see
+        :func:`~featurestore.build.planning.room.check_room`.
 
     Raises
     ------
+    StorageError
+        If the disk has no room for what is to be computed.
+    InputError
+        If it is very much and was not asked for.
     DataSetError
         Mistakes of the data set, all in one report; nothing has been computed then.
     """
@@ -126,6 +137,7 @@ def prepare(work: WorkArea, request: Request, store: Path) -> Prepared:
     if manifest is not None:
         done |= take_over(work, plan, store, manifest, done)
     pending = [t for t in tasks if t not in done]
+    check_room(work, plan, pending, large=large)
     known: dict[str, int] = {}
     if manifest is not None:
         known = index_known_bins(work, plan, store, pending)

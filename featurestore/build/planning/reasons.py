@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from featurestore.build.planning.group_plan import GroupPlan
 from featurestore.build.planning.present import Present
 from featurestore.build.reuse.shared import Inputs
-from featurestore.embedders.base import identity_digest
+from featurestore.embedders.base import identity_digest, is_gene_centred
 from featurestore.errors import StoreError
 from featurestore.inputs.model import Genome, SpeciesData
 from featurestore.schema import SCHEMA_VERSION
@@ -104,9 +105,11 @@ class Change:
 
     def _windows(self, store: Store, group: GroupPlan, inputs: Inputs | None) -> Iterator[str]:
         facts = store.meta(self._data.name, "")["attributes"]["meristem"]
-        if (old := int(store.attrs["meristem"]["bin"])) != self._bin:
+        cut = not (group.embeds and is_gene_centred(group.identity))
+        if cut and (old := int(store.attrs["meristem"]["bin"])) != self._bin:
             yield f"regions changed: bin {old} → {self._bin}"
-        yield from _region_changes(facts["regions"], [asdict(r) for r in self._data.regions])
+        if cut:
+            yield from _region_changes(facts["regions"], [asdict(r) for r in self._data.regions])
         parts = []
         new, gone = self._genes
         if new:
@@ -138,10 +141,11 @@ class Change:
     def _changed(self, store: Store, inputs: Inputs) -> int:
         """Windows that differ, of genes that were there."""
         stored = store.stored(self._data.name, f"{inputs.group.name}/input_digest")
-        if stored.shape[1:] != inputs.digest.shape[1:]:
+        if math.prod(stored.shape[1:]) != math.prod(inputs.digest.shape[1:]):
             return 0
         now, before = self._rows
-        new, old = np.asarray(inputs.digest[now]), stored.take(before)
+        new = np.asarray(inputs.digest[now])
+        old = stored.take(before).reshape(new.shape)
         wanted = new.any(axis=-1)
         return int(((new != old).any(axis=-1) & wanted).sum())
 

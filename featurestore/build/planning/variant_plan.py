@@ -17,12 +17,13 @@ from featurestore.build.planning.group_plan import (
     digest_json,
 )
 from featurestore.build.windows.haplotype_source import (
+    REGIONS,
     ChangedInputs,
     HaplotypeSource,
     lay_down_haplotypes,
     rows_name,
 )
-from featurestore.build.windows.window_source import WindowSource
+from featurestore.build.windows.window_source import WindowSource, source_for
 from featurestore.embedders.base import identity_digest, vector_shapes
 from featurestore.inputs.model import SpeciesData
 from featurestore.schema import SCHEMA_VERSION, packed_rows
@@ -51,20 +52,21 @@ def variant_groups(
         base = f"variants/{name}"
         groups.append(GroupPlan(base, "variants", len(found.haplotype), 1, ()))
         regions = haplotypes.changed_regions()
-        regions.save(folder, rows_name(None, whole_regions=True))
+        regions.save(folder, REGIONS)
         groups.append(
             _group(f"{base}/sequence", "variant_sequence", regions, source.positions, "sequence")
         )
-        changed: dict[int | None, ChangedInputs] = {}
+        changed: dict[str, ChangedInputs] = {}
         for embedder in embedders:
-            input_bp = embedder.identity["input_bp"]
-            if input_bp not in changed:
-                changed[input_bp] = haplotypes.changed_inputs(input_bp)
-                changed[input_bp].save(folder, rows_name(input_bp))
+            rows = rows_name(embedder.identity)
+            if rows not in changed:
+                own = HaplotypeSource(source_for(source, embedder.identity), folder)
+                changed[rows] = own.changed_inputs(embedder.identity["input_bp"])
+                changed[rows].save(folder, rows)
             widest = max(math.prod(s) for s in vector_shapes(embedder.identity).values())
             groups.append(
                 _group(
-                    f"{base}/{embedder.name}", "variant_embedder", changed[input_bp],
+                    f"{base}/{embedder.name}", "variant_embedder", changed[rows],
                     widest * np.dtype(STORED_DTYPE).itemsize, identity_digest(embedder.identity),
                     embedder.embedder, embedder.identity,
                 )

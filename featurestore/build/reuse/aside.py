@@ -88,7 +88,7 @@ class _Kept:
 
 def _costly(plan: BuildPlan, task: Task) -> bool:
     group = plan.of(task)[1]
-    return group.embeds and bool(group.identity["costly"]) and group.identity["context"] == "bin"
+    return group.embeds and bool(group.identity["costly"]) and group.identity["context"] != "region"
 
 
 def _arrays(group: GroupPlan) -> dict[str, tuple[int, ...]]:

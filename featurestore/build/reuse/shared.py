@@ -7,10 +7,10 @@ store that is being replaced, or an unfinished build) is looked up by digest in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from featurestore.build.shards.compute import Lookup
 from featurestore.build.windows.haplotype_source import ChangedInputs, HaplotypeSource, rows_name
 from featurestore.build.windows.mapped import mapped
 from featurestore.build.windows.window_kernels import DIGEST_BYTES
-from featurestore.build.windows.window_source import WindowSource
+from featurestore.build.windows.window_source import WindowSource, inputs_name, source_for
 from featurestore.build.work_area import WorkArea
 from featurestore.sequence.windows import bin_validity
 
@@ -31,12 +31,16 @@ AT_ONCE: Final = 64
 """Genes whose inputs are held in memory at once."""
 
 
-def window_digests(folder: Path, source: WindowSource, input_bp: int | None) -> NDArray[np.uint8]:
+def window_digests(
+    folder: Path, source: WindowSource, identity: Mapping[str, Any]
+) -> NDArray[np.uint8]:
     """Digests of every bin of a species, shape (gene, region, bin, 16); zeros where nothing is to embed.
 
-    Computed once and kept below the inputs of the species, memory-mapped.
+    Of one window a gene there is one region of one bin. Computed once and kept below the inputs of
+    the species, memory-mapped.
     """
-    path = folder / "digests" / f"{input_bp or 'bin'}.npy"
+    path, input_bp = folder / "digests" / f"{inputs_name(identity)}.npy", identity["input_bp"]
+    source = source_for(source, identity)
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
@@ -88,10 +92,9 @@ class Inputs:
 
 def inputs_of(folder: Path, species: str, source: WindowSource, group: GroupPlan) -> Inputs:
     """The model inputs of a group, whose species was laid down in ``folder``."""
-    input_bp = group.identity["input_bp"]
     if group.kind == "embedder":
-        return Inputs(species, group, window_digests(folder, source, input_bp))
-    rows = ChangedInputs.load(set_folder(folder, group.variant_set), rows_name(input_bp))
+        return Inputs(species, group, window_digests(folder, source, group.identity))
+    rows = ChangedInputs.load(set_folder(folder, group.variant_set), rows_name(group.identity))
     digest = np.where(rows.countable[:, None], rows.digest, 0).astype(np.uint8)
     return Inputs(species, group, digest, rows.place[:, [0, 2, 3]].astype(np.int64))
 
@@ -112,7 +115,7 @@ def sources_of(
     """Where the inputs of an embedder come from, in the order of :func:`groups_of`."""
     found: list[tuple[GroupPlan, WindowSource | HaplotypeSource]] = []
     for species, group in groups_of(plan, pool):
-        windows = WindowSource(work.inputs(species))
+        windows = source_for(WindowSource(work.inputs(species)), group.identity)
         if group.kind == "embedder":
             found.append((group, windows))
         else:

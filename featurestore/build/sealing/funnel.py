@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.build.planning.group_plan import SpeciesPlan
+from featurestore.build.planning.group_plan import GroupPlan, SpeciesPlan
 from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import is_gene_centred
 from featurestore.inputs.model import SpeciesData
 from featurestore.schema import STATUS_MEANINGS, Status
 from featurestore.store.shard import read_block
@@ -29,26 +30,29 @@ def _lost(genes: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def _status(work: WorkArea, plan: SpeciesPlan, group: str, regions: int) -> NDArray[np.uint8]:
-    """Status of a finished group, read from its shards."""
-    found = plan.group(group)
+def _status(work: WorkArea, plan: SpeciesPlan, found: GroupPlan, regions: int) -> NDArray[np.uint8]:
+    """Status of a finished group, read from its shards, shape (gene, region)."""
     parts = []
+    row = () if found.embeds and is_gene_centred(found.identity) else (regions,)
     for shard in range(found.shards):
-        path = chunk_path(work.store, f"{plan.name}/{group}/status", (shard, 0))
+        place = (shard, *(0,) * len(row))
+        path = chunk_path(work.store, f"{plan.name}/{found.name}/status", place)
         first, last = found.span(shard)
-        block = read_block(path, np.dtype(np.uint8), (found.shard_rows, regions))
-        parts.append(block[: last - first])
+        block = read_block(path, np.dtype(np.uint8), (found.shard_rows, *row))
+        parts.append(block[: last - first].reshape(last - first, regions))
     return np.concatenate(parts) if parts else np.zeros((0, regions), np.uint8)
 
 
 def _not_embedded(work: WorkArea, plan: SpeciesPlan, data: SpeciesData) -> dict[str, str]:
     """Genes that some group has no usable vector for, with the reason."""
     reasons: dict[str, str] = {}
-    names = [r.name for r in data.regions]
     for group in plan.groups:
         if group.kind not in {"sequence", "embedder"}:
             continue
-        status = _status(work, plan, group.name, len(names))
+        names = [r.name for r in data.regions]
+        if group.embeds and is_gene_centred(group.identity):
+            names = [str(group.identity["anchor"])]
+        status = _status(work, plan, group, len(names))
         bad = (status == Status.NO_SEQUENCE) | (status == Status.FAILED)
         bad |= ~(status == Status.OK).any(axis=1, keepdims=True)
         for row in np.flatnonzero(bad.any(axis=1)).tolist():

@@ -21,7 +21,7 @@ from featurestore.build.sealing.variant_metadata import (
 )
 from featurestore.build.windows.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
-from featurestore.embedders.base import vector_shapes
+from featurestore.embedders.base import is_gene_centred, vector_shapes
 from featurestore.embedders.registry import make_embedder
 from featurestore.inputs.model import SpeciesData
 from featurestore.schema import CONVENTION, SCHEMA_VERSION, ArraySpec, spec_of
@@ -40,6 +40,9 @@ def sharded_arrays(group: GroupPlan, source: WindowSource | None, samples: int) 
     if group.kind in {"variant_sequence", "variant_embedder"}:
         yield from variant_arrays(group, source.positions)
         return
+    if group.kind == "embedder" and is_gene_centred(group.identity):
+        yield from gene_arrays(group)
+        return
     regions, bins = len(source.regions), source.bins
     if group.kind == "sequence":
         yield "code", spec_of("sequence/code"), (n, regions, source.positions), None
@@ -56,6 +59,17 @@ def sharded_arrays(group: GroupPlan, source: WindowSource | None, samples: int) 
         yield "input_digest", spec_of("<embedder>/input_digest"), (n, regions, bins, 16), None
         if source.ragged:
             yield "bin_valid", spec_of("<embedder>/bin_valid"), (n, regions, bins), None
+
+
+def gene_arrays(group: GroupPlan) -> Iterator[Shaped]:
+    """The arrays of an embedder of one window a gene."""
+    n, base = group.rows, "<gene-embedder>"
+    for name, shape in vector_shapes(group.identity).items():
+        stored = shape if group.identity["positions"] else (1, *shape)
+        yield name, spec_of(f"{base}/<output>"), (n, *stored), STORED_DTYPE
+    yield "status", spec_of(f"{base}/status"), (n,), None
+    yield "padded", spec_of(f"{base}/padded"), (n,), None
+    yield "input_digest", spec_of(f"{base}/input_digest"), (n, 16), None
 
 
 def root_attributes(plan: BuildPlan, regions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -173,7 +187,10 @@ def _group_metadata(
 def _deciding(group: GroupPlan, data: SpeciesData, packages: Mapping[str, str]) -> dict[str, Any]:
     """All that decides the values of a group's arrays."""
     facts: dict[str, Any] = {"input_digest": _digests_behind(group, data)}
-    if group.kind in {"sequence", "embedder"} or group.name.startswith("variants/"):
+    centred = group.kind == "embedder" and is_gene_centred(group.identity)
+    if (group.kind in {"sequence", "embedder"} and not centred) or group.name.startswith(
+        "variants/"
+    ):
         facts["regions"] = [asdict(r) for r in data.regions]
     if group.embeds:
         facts["embedder"] = {"name": group.embedder_name, **dict(group.identity)}
@@ -215,16 +232,22 @@ def _coordinates(
     names = [r.name for r in source.regions]
     if group.kind == "sequence":
         return [("region", spec_of("sequence/region"), names)]
-    starts = bin_starts(source.regions, source.bin_bp)
     embedder = make_embedder(group.name, group.embedder)
-    bins = group_bins(group.identity["context"], source)
-    rows = [("region", names), ("bin_start", starts[:, :bins])]
+    found: dict[str, Any] = {}
+    if is_gene_centred(group.identity):
+        found["bin_start"], kind = embedder.spec.bin_start(), "<gene-embedder>"
+    else:
+        bins = group_bins(group.identity["context"], source)
+        found["region"], kind = names, "<embedder>"
+        found["bin_start"] = bin_starts(source.regions, source.bin_bp)[:, :bins]
     channels = getattr(embedder, "channels", None)
     if channels is not None and not isinstance(channels, int):
-        rows.append(("channel", list(channels)))
+        found["channel"] = list(channels)
+    for name, values in embedder.spec.constants.items():
+        found.setdefault(name, values)
     return [
-        (name, spec_of(f"<embedder>/{name}"), np.asarray(values) if name != "channel" else values)
-        for name, values in (*rows, *embedder.spec.constants.items())
+        (name, spec_of(f"{kind}/{name}"), values if name == "channel" else np.asarray(values))
+        for name, values in found.items()
     ]
 
 

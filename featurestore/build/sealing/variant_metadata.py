@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from featurestore.build.planning.group_plan import STORED_DTYPE, GroupPlan
-from featurestore.embedders.base import vector_shapes
+from featurestore.embedders.base import is_gene_centred, vector_shapes
 from featurestore.inputs.model import SpeciesData
-from featurestore.schema import ArraySpec, spec_of
+from featurestore.schema import POSITION, ArraySpec, spec_of
 from featurestore.store.templates import create_group, write_whole
 
 Shaped = tuple[str, ArraySpec, tuple[int, ...], str | None]
@@ -29,7 +29,7 @@ def with_positions(spec: ArraySpec, vector: tuple[int, ...]) -> ArraySpec:
     """The entry of an output whose vectors keep positions apart: one dimension more."""
     if len(vector) < 2:
         return spec
-    return replace(spec, dims=(*spec.dims[:-1], "position_in_bin", spec.dims[-1]))
+    return replace(spec, dims=(*spec.dims[:-1], POSITION, spec.dims[-1]))
 
 
 def variant_arrays(group: GroupPlan, positions: int) -> Iterator[Shaped]:
@@ -41,12 +41,12 @@ def variant_arrays(group: GroupPlan, positions: int) -> Iterator[Shaped]:
     else:
         base = "variants/<set>/<embedder>"
         for name, shape in vector_shapes(group.identity).items():
-            yield (
-                name,
-                with_positions(spec_of(f"{base}/<output>"), shape),
-                (n, *shape),
-                STORED_DTYPE,
-            )
+            if is_gene_centred(group.identity):
+                spec = spec_of("variants/<set>/<gene-embedder>/<output>")
+                shape = shape if group.identity["positions"] else (1, *shape)
+            else:
+                spec = with_positions(spec_of(f"{base}/<output>"), shape)
+            yield name, spec, (n, *shape), STORED_DTYPE
         yield "bin_index", spec_of(f"{base}/bin_index"), (n,), None
         yield "status", spec_of(f"{base}/status"), (n,), None
         yield "input_digest", spec_of(f"{base}/input_digest"), (n, 16), None

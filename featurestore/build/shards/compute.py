@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,21 @@ SoFar = Callable[[int, Parts], None]
 """Takes the number of inputs embedded so far, and their vectors; may take these away."""
 
 
+class ModelInputs(Protocol):
+    """Model inputs in order: an array of shape (n, input_bp), or what is cut as it is wanted."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.uint8]: ...
+
+
 @dataclass
 class EmbeddedRange:
     """What the shard of an embedder holds.
 
     ``outputs`` by name, shape (gene, region, bin[, channel]) float16; ``status`` (gene, region);
-    ``digest`` (gene, region, bin, 16); ``valid`` (gene, region, bin).
+    ``digest`` (gene, region, bin, 16); ``valid`` (gene, region, bin). Of an embedder of one window
+    a gene, without region, and ``digest`` (gene, 16).
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -53,7 +62,7 @@ class EmbeddedRange:
     failures: list[str] = field(default_factory=list)
 
 
-def run_model(embedder: Embedder, inputs: NDArray[np.uint8], sofar: SoFar | None = None) -> Parts:
+def run_model(embedder: Embedder, inputs: ModelInputs, sofar: SoFar | None = None) -> Parts:
     """Embed inputs of shape (n, input_bp) in batches of fixed size, the last one padded with N.
 
     A fixed shape keeps a row's value free of its neighbours. An embedder that says ``pads_itself``
@@ -102,7 +111,7 @@ def joined(embedder: Embedder, parts: Parts) -> dict[str, NDArray[Any]]:
     return out
 
 
-def in_batches(embedder: Embedder, codes: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+def in_batches(embedder: Embedder, codes: ModelInputs) -> dict[str, NDArray[Any]]:
     """Vectors of inputs of shape (n, input_bp), by output, shape (n, …) float16."""
     return joined(embedder, run_model(embedder, codes))
 
@@ -182,7 +191,7 @@ def _over_regions(result: EmbeddedRange, lengths: NDArray[Any], bin_bp: int) -> 
 
 def embed_distinct(
     embedder: Embedder,
-    codes: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    codes: Callable[[NDArray[np.int64]], ModelInputs],
     digest: NDArray[np.uint8],
     out: Mapping[str, NDArray[Any]],
     at: NDArray[np.int64],
@@ -194,7 +203,7 @@ def embed_distinct(
     Parameters
     ----------
     codes : called with increasing positions (k,) among the inputs
-        Gives their codes, shape (k, input_bp).
+        Gives their codes, shape (k, input_bp), or what cuts them batch by batch.
     digest : uint8 array, shape (n, 16)
     out : by output, float16 array, shape (m, …)
     at : int64 array, shape (n,), increasing

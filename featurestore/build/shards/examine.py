@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ import psutil
 from featurestore.build.planning.group_plan import Task
 from featurestore.build.shards.probe import shard_inputs
 from featurestore.build.shards.tasks import load_plan, window_source
+from featurestore.build.windows.window_source import source_for
 from featurestore.build.work_area import WorkArea
 
 MOST_CULPRITS: Final = 3
@@ -150,16 +151,20 @@ def examine(
         if wrong := probe(0, 0):  # the model cannot even be loaded
             return {"culprits": [wrong]}
         for at, wrong in culprits(probe, len(codes), int(found.identity["batch"])):
-            where = _named(work, species, place[at]) if at >= 0 else "several windows together"
+            where = (
+                _named(work, species, found.identity, place[at])
+                if at >= 0
+                else "several windows together"
+            )
             told.append(f"{where}: {wrong}")
             if len(told) == MOST_CULPRITS:
                 break
     return {"culprits": told}
 
 
-def _named(work: WorkArea, species: str, place: Any) -> str:
+def _named(work: WorkArea, species: str, identity: Mapping[str, Any], place: Any) -> str:
     haplotype, gene, region, bin_ = (int(v) for v in place)
-    source = window_source(work, species)
+    source = source_for(window_source(work, species), identity)
     names = json.loads((work.inputs(species) / "genes.json").read_text())
     first = bin_ * source.bin_bp
     of = f" of haplotype {haplotype}" if haplotype >= 0 else ""

@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featurestore.build.planning.group_plan import BuildPlan, GroupPlan, Task
-from featurestore.build.reuse.digests import input_digests
+from featurestore.build.planning.group_plan import BuildPlan, GroupPlan, Task, vector_bytes
 from featurestore.build.reuse.known import known_of
 from featurestore.build.reuse.pool import Pool
 from featurestore.build.reuse.shared import find_shared, sources_of
 from featurestore.build.shards.compute import in_batches
+from featurestore.build.shards.compute_genes import CutInputs, digests_of
 from featurestore.build.shards.tasks import limited_threads, load_plan, loaded_embedder
 from featurestore.build.windows.mapped import mapped
 from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import vector_shapes
 
 PART: Final = 4096
 """Inputs in one piece."""
+PART_BYTES: Final = 64 << 20
+"""Vectors that are held in memory at once, in bytes."""
 
 
 def lay_out_pieces(
@@ -63,13 +67,18 @@ def compute_piece(
     earlier = known_of(work, found.pool)
     sources = [source for _, source in sources_of(work, plan, found.pool)]
     input_bp = found.identity["input_bp"]
-    codes = np.stack(
-        [sources[s].one_input(item, r, b, input_bp) for s, item, r, b in places.tolist()]
-    )
-    digests = input_digests(codes, np.ones(len(codes), bool))
-    have = earlier.has(digests) if earlier else np.zeros(len(codes), bool)
+
+    def cut(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        wanted = places[rows].tolist()
+        return np.stack([sources[s].one_input(item, r, b, input_bp) for s, item, r, b in wanted])
+
+    digests, _ = digests_of(CutInputs(cut, np.arange(len(places))))
+    have = earlier.has(digests) if earlier else np.zeros(len(places), bool)
     if not have.all():
-        embedder = loaded_embedder(found, device)
+        embedder, fresh = loaded_embedder(found, device), np.flatnonzero(~have)
+        size = max(1, PART_BYTES // max(map(vector_bytes, vector_shapes(found.identity).values())))
         with limited_threads(threads):
-            pool.put(digests[~have], in_batches(embedder, codes[~have]))
+            for first in range(0, len(fresh), size):
+                some = fresh[first : first + size]
+                pool.put(digests[some], in_batches(embedder, CutInputs(cut, some)))
     return {"computed": int((~have).sum()), "reused": int(have.sum())}

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.build.planning.group_plan import Task
-from featurestore.build.shards.compute import in_batches
+from featurestore.build.shards.compute import ModelInputs, in_batches
+from featurestore.build.shards.compute_genes import CutInputs
 from featurestore.build.shards.tasks import (
     limited_threads,
     load_plan,
@@ -21,28 +22,39 @@ from featurestore.build.shards.tasks import (
 )
 from featurestore.build.shards.variant_tasks import haplotype_source
 from featurestore.build.windows.haplotype_source import PLACE, ChangedInputs, rows_name
+from featurestore.build.windows.window_source import source_for
 from featurestore.build.work_area import WorkArea
+from featurestore.embedders.base import is_gene_centred
 from featurestore.errors import MeristemError
 from featurestore.sequence.iupac import N
 
 
-def shard_inputs(work: WorkArea, task: Task) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def shard_inputs(work: WorkArea, task: Task) -> tuple[ModelInputs, NDArray[np.int32]]:
     """Model inputs of a shard and where they stand.
 
     Returns
     -------
-    codes : uint8 array, shape (n, input_bp)
+    codes : n of them, as :func:`~featurestore.build.shards.compute.run_model` takes them
     place : int32 array, shape (n, 4): haplotype (−1: the reference), gene, region, bin
     """
     _, group = load_plan(work).of(task)
     first, last = group.span(task.shard)
     input_bp = group.identity["input_bp"]
-    source = window_source(work, task.species)
+    source = source_for(window_source(work, task.species), group.identity)
     if group.kind == "variant_embedder":
         haplotypes = haplotype_source(work, source, task.species, group)
-        place = ChangedInputs.load(haplotypes.folder, rows_name(input_bp)).place[first:last]
-        codes = [haplotypes.one_input(h, r, b, input_bp) for h, _, r, b in place.tolist()]
-        return np.stack(codes), np.asarray(place)
+        rows = ChangedInputs.load(haplotypes.folder, rows_name(group.identity)).place[first:last]
+        place = np.asarray(rows)
+
+        def cut(at: NDArray[np.int64]) -> NDArray[np.uint8]:
+            wanted = place[at].tolist()
+            return np.stack([haplotypes.one_input(h, r, b, input_bp) for h, _, r, b in wanted])
+
+        return CutInputs(cut, np.arange(len(place))), place
+    if is_gene_centred(group.identity):
+        place = np.zeros((last - first, len(PLACE)), np.int32)
+        place[:, 0], place[:, 1] = -1, np.arange(first, last)
+        return CutInputs(source.whole_inputs, np.arange(first, last)), place
     grid = source.bin_inputs(first, last, input_bp)
     at = np.argwhere(grid.min(axis=-1, initial=N) < N)
     place = np.full((len(at), len(PLACE)), -1, np.int32)

@@ -10,8 +10,10 @@ from typing import Final
 import numpy as np
 
 from featurestore.build.shards.compute import embed_range
+from featurestore.build.shards.compute_genes import embed_genes
 from featurestore.build.shards.given import GivenRows
-from featurestore.build.windows.window_source import WindowSource, lay_down
+from featurestore.build.windows.window_source import WindowSource, lay_down, source_for
+from featurestore.embedders.base import is_gene_centred
 from featurestore.embedders.registry import embedder_class, make_embedder
 from featurestore.errors import InputError
 from featurestore.inputs.model import Genome, Region, SpeciesData
@@ -138,8 +140,10 @@ def _compare(
     embedder = make_embedder(name, {"type": attrs["type"], **attrs["parameters"]})
     embedder.load(None)
     bad: list[Finding] = []
+    own = source_for(source, embedder.spec.identity())
+    embed = embed_genes if is_gene_centred(embedder.spec.identity()) else embed_range
     for gene in chosen:
-        fresh = embed_range(embedder, source, gene, gene + 1)
+        fresh = embed(embedder, own, gene, gene + 1)
         for output, values in fresh.outputs.items():
             stored = store.stored(species, f"{name}/{output}").take(np.array([gene]))
             step = np.maximum(np.spacing(np.maximum(np.abs(stored), np.abs(values))), FLOOR)

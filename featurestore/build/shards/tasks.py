@@ -20,6 +20,7 @@ from featurestore.build.planning.packages import package_versions
 from featurestore.build.reuse.pool import Pool, either
 from featurestore.build.reuse.shared import known_vectors
 from featurestore.build.shards.compute import Keep, Lookup, embed_range
+from featurestore.build.shards.compute_genes import embed_genes
 from featurestore.build.shards.given import GivenRows, given_range
 from featurestore.build.shards.scratch import Lend, lending
 from featurestore.build.shards.shard_writer import ShardWriter, commit_turn
@@ -30,9 +31,9 @@ from featurestore.build.shards.variant_tasks import (
     variant_sequence,
 )
 from featurestore.build.windows.mapped import mapped
-from featurestore.build.windows.window_source import WindowSource
+from featurestore.build.windows.window_source import WindowSource, source_for
 from featurestore.build.work_area import WorkArea
-from featurestore.embedders.base import Embedder
+from featurestore.embedders.base import Embedder, is_gene_centred
 from featurestore.embedders.registry import make_embedder
 from featurestore.schema import BASES_CHUNK, Status
 from featurestore.sequence.iupac import N
@@ -218,8 +219,10 @@ def _earlier_work(
 def _embed(
     work: WorkArea, task: Task, group: GroupPlan, device: str | None, lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
-    source = window_source(work, task.species)
+    source = source_for(window_source(work, task.species), group.identity)
     embedder = loaded_embedder(group, device)
+    if is_gene_centred(group.identity):
+        return _embed_genes(work, task, group, source, embedder, lend)
     if isinstance(embedder, GivenRows):
         inputs = work.inputs(task.species)
         result = given_range(embedder, source, inputs, task.species, *group.span(task.shard))
@@ -239,6 +242,25 @@ def _embed(
     }  # fmt: skip
 
 
+def _embed_genes(
+    work: WorkArea, task: Task, group: GroupPlan, source: WindowSource, embedder: Embedder,
+    lend: Lend,
+) -> tuple[ShardWriter, dict[str, Any]]:  # fmt: skip
+    first, last = group.span(task.shard)
+    result = embed_genes(embedder, source, first, last, *_earlier_work(work, task, group), lend)
+    padded = source.off_contig(first, last)
+    writer = ShardWriter(work, task, group.shard_rows)
+    for name, values in result.outputs.items():
+        writer.rows(name, values)
+    writer.block("status", result.status)
+    writer.block("padded", padded)
+    writer.block("input_digest", result.digest)
+    return writer, {
+        "computed": result.computed, "reused": result.reused, "status": _count(result.status),
+        "padded_genes": int((padded > 0).sum()), "failures": result.failures,
+    }  # fmt: skip
+
+
 def _variant_sequence(
     work: WorkArea, task: Task, group: GroupPlan, _device: str | None, _lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
@@ -249,7 +271,8 @@ def _variant_sequence(
 def _variant_embed(
     work: WorkArea, task: Task, group: GroupPlan, device: str | None, lend: Lend
 ) -> tuple[ShardWriter, dict[str, Any]]:
-    source = haplotype_source(work, window_source(work, task.species), task.species, group)
+    windows = source_for(window_source(work, task.species), group.identity)
+    source = haplotype_source(work, windows, task.species, group)
     embedder = loaded_embedder(group, device)
     known, keep = _earlier_work(work, task, group)
     return variant_embedding(work, task, group, source, embedder, known, keep)

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from featurestore.build.planning.group_plan import GroupPlan, Task
 from featurestore.build.planning.variant_plan import set_folder
-from featurestore.build.shards.compute import STORED, Keep, Lookup, embed_distinct
+from featurestore.build.shards.compute import STORED, Keep, Lookup, ModelInputs, embed_distinct
+from featurestore.build.shards.compute_genes import CutInputs, gene_shape
 from featurestore.build.shards.shard_writer import ShardWriter
 from featurestore.build.windows.haplotype_source import (
     PLACE,
+    REGIONS,
     ChangedInputs,
     HaplotypeSource,
     rows_name,
 )
 from featurestore.build.windows.window_source import WindowSource
 from featurestore.build.work_area import WorkArea
-from featurestore.embedders.base import Embedder
+from featurestore.embedders.base import Embedder, is_gene_centred
 from featurestore.schema import Status
 from featurestore.sequence.iupac import N
 
@@ -45,7 +47,7 @@ def variant_sequence(
 ) -> tuple[ShardWriter, dict[str, Any]]:
     """One shard of ``variants/<set>/sequence``."""
     first, last = group.span(task.shard)
-    place = ChangedInputs.load(source.folder, rows_name(None, whole_regions=True)).place[first:last]
+    place = ChangedInputs.load(source.folder, REGIONS).place[first:last]
     codes = np.stack([source.region_code(h, r) for h, _, r, _ in place.tolist()])
     writer = ShardWriter(work, task, group.shard_rows)
     writer.packed("code", codes, N)
@@ -59,18 +61,19 @@ def variant_embedding(
 ) -> tuple[ShardWriter, dict[str, Any]]:  # fmt: skip
     """One shard of ``variants/<set>/<embedder>``."""
     first, last = group.span(task.shard)
-    rows = ChangedInputs.load(source.folder, rows_name(embedder.spec.input_bp))
+    rows = ChangedInputs.load(source.folder, rows_name(group.identity))
     place, countable = np.asarray(rows.place[first:last]), np.asarray(rows.countable[first:last])
     digest = np.asarray(rows.digest[first:last])
-    at = np.flatnonzero(countable)
+    at, whole = np.flatnonzero(countable), is_gene_centred(group.identity)
 
-    def codes(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def cut(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        places = place[rows].tolist()
         return np.stack(
-            [
-                source.one_input(h, r, b, embedder.spec.input_bp)
-                for h, _, r, b in place[at[chosen]].tolist()
-            ]
+            [source.one_input(h, r, b, embedder.spec.input_bp) for h, _, r, b in places]
         )
+
+    def codes(chosen: NDArray[np.int64]) -> ModelInputs:
+        return CutInputs(cut, at[chosen]) if whole else cut(at[chosen])
 
     shapes = embedder.spec.shapes()
     filled = {name: np.zeros((len(place), *shape), STORED) for name, shape in shapes.items()}
@@ -80,6 +83,8 @@ def variant_embedding(
     writer = ShardWriter(work, task, group.shard_rows)
     for name, full in filled.items():
         full[status == Status.FAILED] = np.nan
+        if whole:
+            full = full.reshape(len(full), *gene_shape(embedder, full.shape[1:]))
         writer.packed(name, full, np.float16(np.nan))
     _places(writer, place, PLACE)
     writer.block("status", status)

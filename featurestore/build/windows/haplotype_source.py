@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featurestore.build.reuse.digests import input_digests
 from featurestore.build.windows.mapped import mapped
 from featurestore.build.windows.window_kernels import DIGEST_BYTES
-from featurestore.build.windows.window_source import WindowSource
+from featurestore.build.windows.window_source import WindowSource, inputs_name
 from featurestore.inputs.model import HaplotypeSet
 from featurestore.sequence.edits import Edit, cut_edited, reached
 from featurestore.sequence.iupac import N
@@ -58,9 +58,13 @@ class ChangedInputs:
         return cls(*(mapped(folder / f"{name}.{part}.npy") for part in parts))
 
 
-def rows_name(input_bp: int | None, *, whole_regions: bool = False) -> str:
-    """Name under which :class:`ChangedInputs` lie in the work area."""
-    return "regions" if whole_regions else f"inputs_{input_bp or 'bin'}"
+REGIONS: Final = "regions"
+"""Name under which :class:`ChangedInputs` of whole regions lie in the work area."""
+
+
+def rows_name(identity: Mapping[str, Any]) -> str:
+    """Name under which those of an embedder lie."""
+    return f"inputs_{inputs_name(identity)}"
 
 
 class HaplotypeSource:

@@ -43,6 +43,8 @@ _CLASSES: Final = {
     c.__name__: c for c in (SpeciesData, Genome, Expression, HaplotypeSet, Region, SkippedGene)
 }
 _FACTS: Final = "facts"
+_LAYOUT: Final = 2
+"""Raised when what is laid down changes: an unfinished build then reads its inputs again."""
 _SMALL: Final = 1 << 20
 """Arrays up to this many bytes are read, larger ones mapped."""
 
@@ -52,7 +54,7 @@ def species_stamp(config: DatasetConfig, name: str) -> str:
     species = config.species[name]
     return digest_json(
         {
-            "schema": SCHEMA_VERSION, "packages": package_versions(("meristem", "numpy")),
+            "schema": SCHEMA_VERSION, "layout": _LAYOUT, "packages": package_versions(("meristem", "numpy")),
             "regions": [[r.name, r.anchor, r.upstream, r.downstream] for r in config.regions],
             "regions_declared": config.regions_declared, "bin": config.bin,
             "species": species.model_dump(mode="json"),

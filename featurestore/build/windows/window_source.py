@@ -6,7 +6,8 @@ The arrays are memory-mapped, so any number of threads or processes share one co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from featurestore.build.shards.scratch import Lend
 from featurestore.build.windows.mapped import let_go, mapped
 from featurestore.build.windows.window_kernels import Spans, kernels
-from featurestore.inputs.model import Region, SpeciesData
+from featurestore.embedders.base import is_gene_centred
+from featurestore.inputs.model import Anchor, Region, SpeciesData
 from featurestore.sequence.iupac import N
 from featurestore.sequence.windows import bin_count, cut_window, window_span
 
@@ -26,7 +28,7 @@ def lay_down(folder: Path, data: SpeciesData, bin_bp: int) -> None:
     """Write what :class:`WindowSource` reads: genome or sequences, and where the windows lie."""
     folder.mkdir(parents=True, exist_ok=True)
     n = len(data.gene)
-    arrays: dict[str, NDArray[Any]] = {"strand": data.strand}
+    arrays: dict[str, NDArray[Any]] = {"strand": data.strand, "tss": data.tss, "tts": data.tts}
     if data.kind == "genome" and data.genome is not None:
         order = {name: i for i, name in enumerate(data.genome.contig_id)}
         contig = np.array([order[c] for c in data.contig], np.int64) if n else np.zeros(0, np.int64)
@@ -49,6 +51,19 @@ def lay_down(folder: Path, data: SpeciesData, bin_bp: int) -> None:
     (folder / "windows.json").write_text(json.dumps(settings))
 
 
+def inputs_name(identity: Mapping[str, Any]) -> str:
+    """Name of the kind of model input that an embedder of this identity reads."""
+    around = f"{identity['anchor']}_" if is_gene_centred(identity) else ""
+    return f"{around}{identity['input_bp'] or 'bin'}"
+
+
+def source_for(source: WindowSource, identity: Mapping[str, Any]) -> WindowSource:
+    """The windows that an embedder of this identity reads: of the bins, or one a gene."""
+    if not is_gene_centred(identity):
+        return source
+    return source.centred(str(identity["anchor"]), int(identity["input_bp"]))
+
+
 class WindowSource:
     """Windows of one species.
 
@@ -68,6 +83,30 @@ class WindowSource:
         # As plain arrays over the mapped files: picking single numbers from a memmap is slow.
         self._array = {p.stem: np.asarray(mapped(p)) for p in folder.glob("*.npy")}
         self.region_length: NDArray[np.int32] = self._array["region_length"]
+        self._centred: dict[tuple[str, int], WindowSource] = {}
+
+    def centred(self, anchor: str, length: int) -> WindowSource:
+        """One window a gene in place of the regions: ``length`` bp centred on the anchor.
+
+        It has one region, named after the anchor, and in it one bin as long as the window.
+
+        Raises
+        ------
+        ValueError
+            Without a genome.
+        """
+        if not self.from_genome:
+            raise ValueError("windows around an anchor are cut from a genome")
+        if (anchor, length) not in self._centred:
+            one = copy(self)
+            upstream = length // 2
+            around: Anchor = "tss" if anchor == "tss" else "tts"
+            one.regions = [Region(anchor, around, upstream, length - upstream)]
+            one.bin_bp = length
+            one._array = {**self._array, "anchor": self._array[anchor][:, None]}
+            one.region_length = np.full((self.genes, 1), length, np.int32)
+            self._centred[anchor, length] = one
+        return self._centred[anchor, length]
 
     @property
     def genes(self) -> int:
@@ -197,6 +236,23 @@ class WindowSource:
             for j in range(len(self.regions)):
                 out[i, j] = self.gene_inputs(gene, j, input_bp)
         return out
+
+    def whole_inputs(self, genes: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Model inputs of some genes of a source of one window a gene, shape (n, length)."""
+        if len(genes) and genes[-1] - genes[0] + 1 == len(genes):
+            found = self.bin_inputs(int(genes[0]), int(genes[-1]) + 1, self.bin_bp)
+            return found.reshape(len(genes), -1)
+        out = np.empty((len(genes), self.bin_bp), np.uint8)
+        for row, gene in zip(out, genes.tolist(), strict=True):
+            row[...] = self._window(gene, 0, 0, self.bin_bp)[0]
+        return out
+
+    def off_contig(self, first: int, last: int) -> NDArray[np.int32]:
+        """Bases that lie off the contig, of a source of one window a gene, shape (gene,)."""
+        spans = self._spans(first, last, self.bin_bp, whole=False)
+        inside = np.minimum(spans.low + self.bin_bp, spans.length) - np.maximum(spans.low, 0)
+        found: NDArray[np.int32] = (self.bin_bp - np.maximum(inside, 0)).astype(np.int32)
+        return found
 
     def gene_inputs(self, gene: int, region: int, input_bp: int | None) -> NDArray[np.uint8]:
         """Model input of every bin of one region of one gene, shape (bin, input_bp)."""
