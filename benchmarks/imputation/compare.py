@@ -40,7 +40,8 @@ class Entries:
     key : uint64 array, shape (n,)
         Of repeat, gene and tissue.
     y, p : float64 arrays, shape (n,)
-    family, chromosome : object arrays of str
+    family, chromosome : int64 arrays
+        Codes, of this method alone.
     fold : object array
         Repeat and fold.
     """
@@ -70,18 +71,27 @@ def entries_of(method: Method, mask: str) -> Entries:
         names = {r: repeat_name(seed_of(run), r) for r in table["repeat"].unique().tolist()}
         parts.append(table.assign(repeat=table["repeat"].map(names).astype(str)))
     table = pd.concat(parts, ignore_index=True)
-    keys = [name for name in _KEYS if name in table]
-    plain = table[keys].astype(dict.fromkeys(keys, str))
-    key = pd.util.hash_pandas_object(plain, index=False).to_numpy(np.uint64)
+    keys = {name: _named(table[name]) for name in _KEYS if name in table}
+    key = pd.util.hash_pandas_object(pd.DataFrame(keys), index=False).to_numpy(np.uint64)
     order = np.argsort(key, kind="stable")
-    fold = table["repeat"].astype(str) + "/" + table["fold"].astype(str)
-    contig = table["contig"].astype(str)
-    chromosome = contig.where(contig != "", "gene " + table["gene"].astype(str))
+    fold = _named(table["repeat"].astype(str) + "/" + table["fold"].astype(str))
+    contig, gene = _named(table["contig"]).cat, keys["gene"].cat.codes.to_numpy(np.int64)
+    at = contig.codes.to_numpy(np.int64)
+    # Genes without a position are a cluster each.
+    nowhere = np.append(contig.categories == "", False)[at]
+    chromosome = np.where(nowhere, len(contig.categories) + gene, at)
     y, p = (table[name].to_numpy(np.float64)[order] for name in ("y_true", "y_pred"))
     return Entries(
-        np.asarray(key[order], np.uint64), y, p, table["family"].astype(str).to_numpy()[order],
-        chromosome.to_numpy()[order], fold.to_numpy()[order], int(table["gene"].nunique()),
+        np.asarray(key[order], np.uint64), y, p,
+        _named(table["family"]).cat.codes.to_numpy(np.int64)[order], chromosome[order],
+        np.asarray(fold.cat.categories, object)[fold.cat.codes][order], len(np.unique(gene)),
     )  # fmt: skip
+
+
+def _named(column: pd.Series) -> pd.Series:
+    """A column as categories that are text; those hash by their names, each once."""
+    found = column.astype("category")
+    return found.cat.rename_categories([str(name) for name in found.cat.categories])
 
 
 @dataclass
@@ -195,7 +205,7 @@ class Comparer:
         return self._score(entries.y, entries.p)
 
     def _score(self, y: FloatArray, p: FloatArray) -> float:
-        sums = {name: values.sum() for name, values in entry_terms(y, p).items()}
+        sums = {name: values.sum() for name, values in self._terms(y, p).items()}
         return float(entry_metrics(sums)[self.metric])
 
     def _interval(self, left: Entries, right: Entries, of: str) -> tuple[float, float]:
@@ -205,23 +215,23 @@ class Comparer:
         code, names = pd.factorize(getattr(left, of))
         if len(names) < 2:
             return math.nan, math.nan
-        drawn = []
-        for one in (left, right):
-            terms = entry_terms(one.y, one.p)
-            totals = np.stack(
-                [np.bincount(code, x, minlength=len(names)) for x in terms.values()], axis=1
-            )
-            keys = list(terms)
+        terms = [self._terms(one.y, one.p) for one in (left, right)]
+        keys, count = list(terms[0]), len(names)
+        totals = np.stack(
+            [[np.bincount(code, x, minlength=count) for x in one.values()] for one in terms]
+        )
 
-            def estimate(sums: FloatArray, keys: list[str] = keys) -> FloatArray:
-                return entry_metrics(dict(zip(keys, np.moveaxis(sums, -1, 0), strict=True)))[
-                    self.metric
-                ]
+        def estimate(sums: FloatArray) -> FloatArray:
+            found = entry_metrics(dict(zip(keys, np.moveaxis(sums, -1, 0), strict=True)))
+            return found[self.metric]
 
-            drawn.append(
-                family_bootstrap(totals, estimate, replicates=self.replicates, seed=self.seed)
-            )
-        return percentile_interval(drawn[0] - drawn[1])
+        drawn = family_bootstrap(
+            np.moveaxis(totals, -1, 0), estimate, replicates=self.replicates, seed=self.seed
+        )
+        return percentile_interval(drawn[:, 0] - drawn[:, 1])
+
+    def _terms(self, y: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
+        return entry_terms(y, p, ranked=self.metric == "spearman")
 
 
 def compare_masks(

@@ -50,11 +50,16 @@ class Terms:
         return np.stack(parts, axis=1)
 
 
-def entry_terms(y: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
-    """Terms of MSE, MAE, R² and both correlations; ranks are those of the whole scope."""
+def entry_terms(y: FloatArray, p: FloatArray, *, ranked: bool = True) -> dict[str, FloatArray]:
+    """Terms of MSE, MAE, R² and both correlations; ranks are those of the whole scope.
+
+    Not ``ranked``, those of Spearman's correlation are 0, and it is NaN.
+    """
     middle = y.mean() if len(y) else 0.0
     a, b = y - middle, p - middle
-    ry, rp = (rankdata(x) - (len(y) + 1) / 2 for x in (y, p))
+    ry = rp = np.zeros_like(a)
+    if ranked:
+        ry, rp = (rankdata(x) - (len(y) + 1) / 2 for x in (y, p))
     columns = (
         np.ones_like(a), a, b, a * a, b * b, a * b, (a - b) ** 2, np.abs(a - b),
         ry, rp, ry * ry, rp * rp, ry * rp,
