@@ -76,13 +76,13 @@ def random_bases(rng: np.random.Generator, size: int, gc: float) -> NDArray[np.u
 def ancestor(rng: np.random.Generator) -> Cassette:
     """Draw the ancestral gene of a family, with its planted motif sites."""
     gc = float(np.clip(0.37 + 0.07 * rng.standard_normal(), 0.20, 0.58))
-    structure = _structure(rng)
+    structure = draw_structure(rng)
     up, down = (int(rng.integers(1050, 1400)) for _ in range(2))
     code = random_bases(rng, up + structure.length + down, gc)
     # The two flanks differ a little in composition, so that their GC terms are told apart.
     code[up + structure.length :] = random_bases(rng, down, gc + 0.12 * (rng.random() - 0.5))
     rate = np.full(code.size, RATE["flank"])
-    _write_gene(rng, code, rate, up, structure)
+    write_gene(rng, code, rate, up, structure)
     cassette = Cassette(code, rate, up, structure, gc)
     for motif in MOTIFS:
         if rng.random() < motif.frequency:
@@ -93,7 +93,7 @@ def ancestor(rng: np.random.Generator) -> Cassette:
     return cassette
 
 
-def _structure(rng: np.random.Generator) -> Structure:
+def draw_structure(rng: np.random.Generator) -> Structure:
     """UTRs, two to five exons (or one), and for one gene in four a second transcript."""
     utr5, utr3 = int(rng.integers(130, 260)), int(rng.integers(160, 340))
     codons = int(rng.integers(150, 400))
@@ -130,7 +130,7 @@ def _alternative(
     return tuple(trimmed), tuple(cds)
 
 
-def _write_gene(
+def write_gene(
     rng: np.random.Generator,
     code: NDArray[np.uint8],
     rate: NDArray[np.float64],

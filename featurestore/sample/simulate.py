@@ -35,7 +35,7 @@ def simulate(
 
 def write(folder: Path, settings: SampleSettings, *, overwrite: bool) -> SampleSummary:
     """Body of :func:`featurestore.sample.write_sample`."""
-    _prepare(folder, overwrite=overwrite)
+    prepare_folder(folder, overwrite=overwrite)
     grammar, families, results = simulate(settings)
     for species, result in results:
         _write_species(folder, settings, species, result)
@@ -58,7 +58,8 @@ def write(folder: Path, settings: SampleSettings, *, overwrite: bool) -> SampleS
     )
 
 
-def _prepare(folder: Path, *, overwrite: bool) -> None:
+def prepare_folder(folder: Path, *, overwrite: bool) -> None:
+    """Make the folder of a sample; one that is not empty is refused unless ``overwrite``."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder for the simulated sample")
     if folder.is_dir() and not overwrite:

@@ -16,7 +16,7 @@ from featurestore.embedders.kmer import Kmer
 from featurestore.embedders.registry import embedder_class, list_embedders, make_embedder
 from featurestore.errors import InputError, UnknownNameError
 from featurestore.sequence.iupac import LETTERS, encode, reverse_complement
-from tests.builders.models import random_plantcaduceus
+from tests.builders.models import random_enformer, random_plantcaduceus
 
 GIVEN = ("arrays",)  # read by gene, not computed: tests/featurestore/deposits/test_empres.py
 TYPES = [row.type for row in list_embedders() if row.type not in GIVEN]
@@ -32,8 +32,12 @@ def settings_of(tmp_path_factory) -> dict[str, dict]:
             "checkpoint": str(random_plantcaduceus(tmp_path_factory.mktemp("pc"))),
             "recipe": {"window": LENGTH, "span": 50},
             "batch": 4,
-        }
-    }
+        },
+        "enformer": {
+            "checkpoint": str(random_enformer(tmp_path_factory.mktemp("enformer"))),
+            "keep": 4, "strands": "average", "shifts": [-1, 0],
+        },
+    }  # fmt: skip
 
 
 @pytest.fixture(params=TYPES)
@@ -59,7 +63,8 @@ def test_outputs_have_the_declared_shape_and_are_finite(embedder):
     codes = _codes(5, _length(embedder))
     result = embedder.embed(codes)
     for name, channels in embedder.spec.outputs.items():
-        assert result[name].shape == ((5, channels) if channels else (5,))
+        shape = (embedder.spec.positions,) if embedder.spec.positions else ()
+        assert result[name].shape == (5, *shape, *((channels,) if channels else ()))
         assert np.isfinite(result[name]).all()
 
 

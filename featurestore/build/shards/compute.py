@@ -66,14 +66,15 @@ def run_model(embedder: Embedder, inputs: ModelInputs, sofar: SoFar | None = Non
     """Embed inputs of shape (n, input_bp) in batches of fixed size, the last one padded with N.
 
     A fixed shape keeps a row's value free of its neighbours. An embedder that says ``pads_itself``
-    sees to that on its own, at a size that suits its device. Nothing but the model is run while
+    sees to that on its own, at a size that suits its device, and may take fewer at a time there
+    (``step``). Nothing but the model is run while
     the slot is held: what it gives is joined and cast afterwards, when another task has the slot.
 
     Returns
     -------
     by output, vectors batch by batch as the embedder gave them
     """
-    size, shapes = embedder.spec.batch, embedder.spec.shapes()
+    size, shapes = getattr(embedder, "step", embedder.spec.batch), embedder.spec.shapes()
     pads = embedder.spec.costly and not getattr(embedder, "pads_itself", False)
     parts: Parts = {name: [] for name in shapes}
     with model_turn() if embedder.spec.costly else nullcontext():

@@ -107,14 +107,15 @@ class ConvBlock(nn.Sequential):
         if isinstance(norm, nn.SyncBatchNorm):
             out: Tensor = norm(x) * GELU_SLOPE
             return out
-        moving = norm.training and not _recomputing.get()
-        if moving:
+        mean, variance = norm.running_mean, norm.running_var
+        if norm.training and _recomputing.get():
+            mean, variance = mean.clone(), variance.clone()  # moved in the first pass already
+        elif norm.training:
             norm.num_batches_tracked.add_(1)
-        keeps = moving or not norm.training
         return F.batch_norm(
             x,
-            norm.running_mean if keeps else None,
-            norm.running_var if keeps else None,
+            mean,
+            variance,
             norm.weight * GELU_SLOPE,
             norm.bias * GELU_SLOPE,
             training=norm.training,
