@@ -18,7 +18,13 @@ def lowest() -> list[str]:
     """Requirements ``name==bound``, markers kept."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["boosting"], *extras["families"], *extras["test"]]
+    wanted = [
+        *project["dependencies"],
+        *extras["boosting"],
+        *extras["families"],
+        *extras["tracks"],
+        *extras["test"],
+    ]
     wanted += [line for line in extras["models"] if not line.startswith("torch")]
     pins = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     return [re.sub(r">=([0-9.]+)", r"==\1", line) for line in wanted] + ([pins[0]] if pins else [])

@@ -13,24 +13,51 @@ from featurestore.cli.common import echo_json, json_option
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulator.")
 @click.option(
-    "--genes",
-    type=click.IntRange(min=20),
-    default=600,
+    "--world",
+    type=click.Choice(["promoters", "long-range"]),
+    default="promoters",
     show_default=True,
-    help="Genes of each species.",
+    help="What regulates the simulated genes: their promoters and terminators, or also enhancers 5 to 80 kb away.",
 )
 @click.option(
-    "--lines", type=click.IntRange(min=0), default=24, show_default=True, help="Mutant lines."
+    "--genes",
+    type=click.IntRange(min=20),
+    show_default="600 of each species; long-range: 1200 of both",
+    help="Genes.",
+)
+@click.option(
+    "--lines",
+    type=click.IntRange(min=0),
+    show_default="24; long-range has none",
+    help="Mutant lines.",
 )
 @click.option("--overwrite", is_flag=True, help="Write into a folder that is not empty.")
 @json_option
-def init(folder: Path, seed: int, genes: int, lines: int, overwrite: bool, as_json: bool) -> None:
-    """Write a commented dataset.toml and the SIMULATED two-species sample into FOLDER, truth beside it."""
+def init(
+    folder: Path,
+    seed: int,
+    world: str,
+    genes: int | None,
+    lines: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write a commented dataset.toml and a SIMULATED two-species sample into FOLDER, truth beside it."""
     from dataclasses import asdict
 
-    from featurestore.sample import write_sample
+    from featurestore.sample import SampleSummary, write_sample
+    from featurestore.sample.long_range import LongRangeSummary, write_long_range
 
-    summary = write_sample(folder, seed=seed, genes=genes, lines=lines, overwrite=overwrite)
+    summary: SampleSummary | LongRangeSummary
+    if world == "long-range":
+        if lines:
+            raise click.UsageError("--lines: the long-range world has no mutant lines")
+        summary = write_long_range(folder, seed=seed, genes=genes or 1200, overwrite=overwrite)
+    else:
+        lines = 24 if lines is None else lines
+        summary = write_sample(
+            folder, seed=seed, genes=genes or 600, lines=lines, overwrite=overwrite
+        )
     if as_json:
         echo_json(asdict(summary))
         return
