@@ -290,3 +290,35 @@ def test_the_report_shows_masks_gains_and_failures(two_runs, monkeypatch):
     assert "whole-profile: a simple method wins, fake_tissue_mean" in render_report(
         runs, bootstrap=50
     )
+
+
+def test_tables_for_docs_say_what_the_predictions_say(two_runs, capsys):
+    from benchmarks.report.imputation_tables import main
+    from benchmarks.runs.files import read_runs
+
+    main([str(two_runs), "--method", "fake_tissue_mean", "--bootstrap", "100"])
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines() if line.startswith("| ")
+    ]  # fmt: skip
+    mine, other = (
+        next(r.predictions for r in read_runs(two_runs) if r.label == label)
+        for label in ("fake_tissue_mean", "fake_worse")
+    )
+    head, columns = rows[0], {row[0]: row for row in rows}
+    for mask in ("whole-profile", "entries-20", "low-expression"):
+        errors = {}
+        for name, table in (("mine", mine), ("other", other)):
+            part = table[table["mask"] == mask]
+            errors[name] = ((part["y_true"] - part["y_pred"]) ** 2).mean()
+        at = head.index(f"`{mask}`")
+        assert columns["`fake_tissue_mean`"][at] == f"{errors['mine']:.3f}"
+        said = f"{errors['other']:.3f} ({errors['mine'] - errors['other']:+.3f}, -"
+        assert columns["`fake_worse`"][at].startswith(said)
+        assert columns["`fake_worse`"][at].endswith(")")
+        assert "*" not in columns["`fake_worse`"][at]
+        part = mine[mine["mask"] == mask]
+        far = ((part["y_true"] - part["range_mean"]) ** 2).mean()
+        (row,) = [row for row in rows if row[:2] == [f"`{mask}`", "`range_mean`"]]
+        assert row[2].startswith(f"{100 * (1 - errors['mine'] / far):.0f} (")
+        assert row[3].startswith(f"{100 * (1 - (errors['mine'] / far) ** 0.5):.0f} (")
