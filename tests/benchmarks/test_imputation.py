@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.imputation.designs import by_chromosome
+from benchmarks.imputation.draws import keys_of
+from benchmarks.imputation.places import Places
 from benchmarks.runs.files import read_run
 from benchmarks.runs.plans import RunOptions
 from benchmarks.runs.progress import Progress
@@ -410,3 +413,25 @@ def test_tables_with_sequence_take_features_and_travel(trained, tmp_path):
     assert any(
         "genotypes; a row is a gene in a genotype" in n for n in by_label["ridge@kmer"].run["notes"]
     )
+
+
+@pytest.mark.parametrize("contigs", [3, 16])
+def test_whole_chromosomes_validate_where_they_are_not_too_many_genes(contigs):
+    contig = np.repeat(np.arange(contigs), 25)
+    rows = np.arange(len(contig))
+    names = [f"chr{i}" for i in range(contigs)]
+    # A few relatives on other chromosomes go along.
+    family = np.where(rows % 25 == 3, rows % 2, rows + 10)
+    places = Places(contig, names, 1000 * rows, 1000 * rows, np.ones(len(rows), np.int8), family)
+    for fold in by_chromosome(places, np.ones(len(rows), bool), keys_of(names * 25, 0)):
+        valid, train = set(fold.valid.tolist()), set(fold.train.tolist())
+        assert not set(family[fold.valid]) & set(family[fold.train])
+        assert 0.1 <= len(valid) / len(valid | train) <= 0.25
+        alone = [
+            i for i in range(contigs)
+            if (here := set(rows[(contig == i) & (family > 9)].tolist()) - set(fold.test.tolist()))
+            and here <= valid
+        ]  # fmt: skip
+        assert bool(alone) == (contigs == 16)
+        some = {int(contig[gene]) for gene in valid if family[gene] > 9}
+        assert contigs == 3 or some == set(alone)

@@ -252,3 +252,26 @@ def test_settings_out_of_range_are_refused() -> None:
         Hybrid(folds=1)
     with pytest.raises(InputError, match="width 0"):
         Hybrid(width=0)
+
+
+def test_where_whole_chromosomes_are_missing_neighbours_next_door_do_not_mislead() -> None:
+    rng = np.random.default_rng(12)
+    contigs, genes = 10, 80
+    place = np.concatenate([line(genes, rng) for _ in range(contigs)])
+    place[:, 0] = np.repeat(np.arange(contigs), genes)
+    place[:, 1:3] += place[:, :1] * 1e8  # names go by the TSS
+    # Neighbours are alike, level after level, so that inside a chromosome they tell nearly all.
+    level = rng.normal(0, 2, (contigs * genes // 8, 1)).repeat(8, axis=0)
+    values = 5.0 + level + rng.normal(0, 0.3, (contigs * genes, 4))
+    parts = [place[:, 0] < 7, place[:, 0] == 7, place[:, 0] > 7]
+    train, valid, test = (
+        batch(values[part], np.full(values[part].shape, number == 0), place[part], "none")
+        for number, part in enumerate(parts)
+    )
+    learner = Hybrid(epochs=2)
+    learner.fit(train, valid, seed=0, budget=SHORT)
+    found = learner.predict(test.without_targets())
+    mean = values[~parts[2]].mean(axis=0)
+    error, plain = (((values[parts[2]] - one) ** 2).mean() for one in (found, mean))
+    assert error < 1.05 * plain
+    assert found.std(axis=0).max() < 0.3 * values.std()
