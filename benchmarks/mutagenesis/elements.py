@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.inputs.features import PooledSource, parse
 from benchmarks.mutagenesis.changes import Changes, single_base_changes
+from benchmarks.mutagenesis.features import refuse_gene_centred
 from benchmarks.mutagenesis.genes import joined
 from benchmarks.mutagenesis.results import with_scores
 from benchmarks.mutagenesis.windows import laid_down, sequence_data
@@ -291,6 +292,7 @@ def element_sources(
             if term.group == CODES:
                 sources[str(term)] = ArraySource(codes, kind="codes", coords={"region": names})
                 continue
+            refuse_gene_centred(term.group, embedders[term.group].spec.identity())
             found = embed_range(embedders[term.group], windows, 0, len(codes))
             name = term.array or (
                 "embedding" if "embedding" in found.outputs else next(iter(found.outputs))

@@ -18,7 +18,8 @@ from benchmarks.mutagenesis.changes import Changes
 from featurestore.build.reuse.digests import input_digests
 from featurestore.build.shards.compute import embed_distinct, embed_range
 from featurestore.build.windows.window_source import WindowSource
-from featurestore.embedders.base import Embedder, EmbedderSpec
+from featurestore.embedders.base import Embedder, EmbedderSpec, is_gene_centred
+from featurestore.errors import InputError
 from featurestore.schema import Status
 from featurestore.sequence.windows import bin_count
 from learners.batch import BlockSource
@@ -157,6 +158,21 @@ def code_overlay(source: WindowSource, gene: int, changes: Changes) -> Overlay:
     failed = np.zeros(len(changes), np.bool_)
     values = {"code": changes.alt[at.change]}
     return Overlay({"code": base}, at.change, at.region, at.bin, values, True, failed)
+
+
+def refuse_gene_centred(group: str, identity: Mapping[str, Any]) -> None:
+    """Refuse an embedder that reads one long window a gene: it has no bins that a base touches.
+
+    Raises
+    ------
+    InputError
+    """
+    if is_gene_centred(identity):
+        raise InputError(
+            f"embedder {group!r} reads one window of {identity['input_bp']:,} bp a gene, and mutagenesis computes "
+            "the bins that a base touches: it takes runs on features of bins, such as kmer; variants under a "
+            "model of long windows are what 'fs score' is for"
+        )
 
 
 class GeneEmbedding:

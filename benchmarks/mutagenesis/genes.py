@@ -19,6 +19,7 @@ from benchmarks.mutagenesis.features import (
     Overlay,
     code_overlay,
     pieces_of,
+    refuse_gene_centred,
 )
 from benchmarks.mutagenesis.results import COLUMNS, letters, with_scores
 from benchmarks.mutagenesis.windows import gene_windows
@@ -206,6 +207,7 @@ class Embedders:
         if group in self._made:
             return self._made[group]
         attrs = self._store.embedder_attrs(species, group)
+        refuse_gene_centred(group, attrs)
         settings = {"type": attrs["type"], **attrs["parameters"]}
         if group in self._checkpoints:
             settings["checkpoint"] = self._checkpoints[group]

@@ -24,6 +24,7 @@ SECTIONS: Final = {
     "build_overhead": "benchmarks.perf.build_overhead",
     "loader": "benchmarks.perf.loader",
     "export": "benchmarks.perf.export",
+    "long_windows": "benchmarks.perf.long_windows",
     "trees": "benchmarks.perf.trees",
     "imputation": "benchmarks.perf.imputation",
     "genotypes": "benchmarks.perf.genotypes",

@@ -104,13 +104,13 @@ class Bench:
     started: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, folder: Path, genes: int = 48) -> Bench:
+    def make(cls, folder: Path, genes: int = 48, embedders: str = '["onehot", "slow"]') -> Bench:
         """Write the data set and build its store once, without any fault."""
         dataset = write_dataset(
             folder / "in",
             random_species("plant_a", genes=genes, duplicate=True),
             random_species("plant_b", genes=genes // 2, contigs=2, seed=1),
-            embedders='["onehot", "slow"]',
+            embedders=embedders,
         )
         bench = cls(folder, dataset)
         bench.fs = Forks(bench.environment(), folder)

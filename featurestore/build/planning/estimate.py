@@ -160,14 +160,14 @@ class _Survey:
 
     def _mark_large(self) -> None:
         """Note which embedders of one window a gene a build makes only when asked plainly."""
-        genes: dict[str, int] = {}
+        windows: dict[str, int] = {}
         centred = [row for row in self._found if "bytes_a_gene" in row.facts]
         for row in centred:
             spans = (row.group.span(task.shard) for task in row.pending)
             count = sum(last - first for first, last in spans)
-            genes[row.group.pool] = genes.get(row.group.pool, 0) + count
+            windows[row.group.pool] = windows.get(row.group.pool, 0) + count
         for row in centred:
-            row.facts["needs_large"] = needs_asking(genes[row.group.pool], row.group)
+            row.facts["needs_large"] = needs_asking(windows[row.group.pool], row.group)
 
 
 def _with_windows(row: _Row, windows: Windows) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _size(
         size = len(data.genome.code)
     windows = group.rows if group.embeds else 0
     told = {}
-    if group.kind == "embedder" and is_gene_centred(group.identity):
+    if group.embeds and is_gene_centred(group.identity):
         told["bytes_a_gene"] = gene_bytes(group)
     elif group.kind == "embedder" and source is not None:
         windows *= len(source.regions) * source.bins

@@ -27,10 +27,9 @@ def gene_bytes(group: GroupPlan) -> int:
     return sum(map(vector_bytes, vector_shapes(group.identity).values()))
 
 
-def needs_asking(genes: int, group: GroupPlan) -> bool:
-    """Whether so many genes of an embedder take more than :data:`LARGE`."""
-    centred = group.kind == "embedder" and is_gene_centred(group.identity)
-    return centred and genes * gene_bytes(group) > LARGE
+def needs_asking(windows: int, group: GroupPlan) -> bool:
+    """Whether so many windows of an embedder of one a gene take more than :data:`LARGE`."""
+    return windows * gene_bytes(group) > LARGE
 
 
 def existing_parent(path: Path) -> Path:
@@ -86,19 +85,19 @@ def _row_bytes(arrays: Iterable[Shaped]) -> int:
 
 
 def _ask(plan: BuildPlan, rows: Mapping[tuple[str, str], int]) -> None:
-    genes: dict[str, int] = {}
+    windows: dict[str, int] = {}
     of: dict[str, GroupPlan] = {}
     for (species, name), count in rows.items():
         _, group = plan.of(Task(species, name, 0))
-        if group.kind == "embedder" and is_gene_centred(group.identity):
-            genes[group.pool] = genes.get(group.pool, 0) + count
+        if is_gene_centred(group.identity):
+            windows[group.pool] = windows.get(group.pool, 0) + count
             of[group.pool] = group
-    for pool, count in genes.items():
+    for pool, count in windows.items():
         if needs_asking(count, of[pool]):
             raise InputError(_much(of[pool], count))
 
 
-def _much(group: GroupPlan, genes: int) -> str:
+def _much(group: GroupPlan, windows: int) -> str:
     each = gene_bytes(group)
     name = group.embedder_name
     less = ""
@@ -108,6 +107,6 @@ def _much(group: GroupPlan, genes: int) -> str:
             f', or keep less of each gene: [embedders.{name}] keep = "tss" stores {width:,} bytes'
         )
     return (
-        f"[embedders.{name}]: {each:,} bytes a gene are {each * genes / 1e9:,.1f} GB for {genes:,} genes, more than "
+        f"[embedders.{name}]: {each:,} bytes a gene are {each * windows / 1e9:,.1f} GB for {windows:,} windows, more than "
         f"{LARGE / 1e9:.0f} GB. If that is meant, say --large{less}"
     )

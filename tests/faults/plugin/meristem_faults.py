@@ -56,6 +56,20 @@ class Slow:
         return {"embedding": ((sums % 1009) / 1024).astype(np.float32)}
 
 
+class SlowGenes(Slow):
+    """The same of eight bins of one long window a gene."""
+
+    def __init__(self, channels: int = 64, batch: int = 4) -> None:
+        self.spec = EmbedderSpec(
+            type="slow_genes", outputs={"embedding": channels}, input_bp=800, positions=8, batch=batch,
+            context="gene", anchor="tss", parameters={"channels": channels, "batch": batch},
+        )  # fmt: skip
+
+    def embed(self, codes):
+        found = super().embed(codes.reshape(-1, 100))["embedding"]
+        return {"embedding": found.reshape(len(codes), 8, -1)}
+
+
 def die(how: str) -> None:
     """Die as told."""
     if how == "exit":
