@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from learners.batch import FeatureBatch
 
-Kind = Literal["tabular", "bins", "codes", "long", "profile", "none"]
+Kind = Literal["tabular", "bins", "codes", "long", "signal", "profile", "none"]
 """What a learner can take. ``none``: it looks at no feature (controls on species, family)."""
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from learners.neural.average import MeanOfNetworks
+    from learners.neural.objective import Objective
     from learners.neural.plan import TrainingPlan
 
 
@@ -60,6 +61,10 @@ class TorchLearner(ABC):
     def conclude(self, train: FeatureBatch, valid: FeatureBatch) -> None:  # noqa: B027 - most need none
         """Look at the fitted network, for what the learner reports beside predictions."""
 
+    def objective(self) -> Objective | None:
+        """What is made small; None is squared error."""
+        return None
+
     def extra(self) -> dict[str, Any]:
         """What else is saved, as plain JSON; :meth:`take_extra` is given it back."""
         return {}
@@ -90,6 +95,7 @@ class TorchLearner(ABC):
                 seed=seed,
                 budget=budget,
                 identity=json.dumps([self.info.name, self.parameters], sort_keys=True),
+                objective=self.objective(),
             )
             if trained.members:
                 self._network = self._several(len(trained.members), targets)

@@ -26,6 +26,7 @@ from learners.compute import Clock, threads_of
 from learners.neural.average import BestEpochs, MovingAverage, State, mean_of
 from learners.neural.checkpoint import Checkpoint, digest_of_fit
 from learners.neural.distributed import Ranks, current_ranks, shared_out
+from learners.neural.objective import Objective, SquaredError
 from learners.neural.plan import Schedule, TrainingPlan, make_optimiser
 from learners.neural.rows import Rows, tensors_of
 from learners.neural.state import TrainingState, random_states, restore_random
@@ -87,16 +88,17 @@ def train_network(
     seed: int,
     budget: Budget,
     identity: str = "",
+    objective: Objective | None = None,
 ) -> Trained:
     """Train in place; the network ends with the weights that did best on ``valid``.
 
-    Squared error on standardised targets, over observed ones only. Call within
-    :func:`reproducible`, which the construction of the network needs as well.
+    Squared error on standardised targets, over observed ones only, unless told another
+    objective. Call within :func:`reproducible`, which the construction of the network needs too.
 
     Parameters
     ----------
     network : nn.Module
-        Takes a mapping of feature name to tensor, gives shape (n, t).
+        Takes a mapping of feature name to tensor, gives shape (n, t), or what the objective takes.
     train, valid : FeatureBatch
     scale : TargetScale
         From training rows.
@@ -112,6 +114,8 @@ def train_network(
     identity : str
         What else tells this training from others in the same folder: name and settings of the
         learner.
+    objective : Objective, optional
+        What is made small; :class:`~learners.neural.objective.SquaredError`.
 
     Returns
     -------
@@ -127,7 +131,8 @@ def train_network(
         raise InputError(
             f"{len(train)} training genes for {ranks.world_size} processes are too few"
         )
-    fit = _Fit(network, train, valid, scale, plan, seed, budget, ranks, identity)
+    aim = objective or SquaredError(float(scale.deviation.mean()))
+    fit = _Fit(network, train, valid, scale, plan, seed, budget, ranks, identity, aim)
     fit.run()
     return fit.finish()
 
@@ -146,10 +151,11 @@ class _Fit:
         budget: Budget,
         ranks: Ranks,
         identity: str,
+        objective: Objective,
     ) -> None:
         self.plan, self.budget, self.ranks, self.device = plan, budget, ranks, budget.device
         self.epochs = plan.epochs if budget.rounds is None else min(plan.epochs, budget.rounds)
-        self.unit = float(scale.deviation.mean())
+        self.objective = objective
         network.to(self.device)
         if not ranks.alone:
             torch.manual_seed(seed * ranks.world_size + ranks.rank)  # no dropout twice
@@ -213,7 +219,7 @@ class _Fit:
     def _count(self, train_error: float, valid_error: float) -> bool:
         """Take an epoch to account; whether it is to be the last."""
         state = self.state
-        point = {"step": state.epoch + 1, "train": train_error * self.unit, "valid": valid_error * self.unit}  # fmt: skip
+        point = {"step": state.epoch + 1, "train": train_error, "valid": valid_error}  # fmt: skip
         state.curve.append(point)
         if math.isfinite(valid_error):
             state.best.offer(valid_error, state.epoch, state.shown)
@@ -257,7 +263,7 @@ class _Fit:
         return Trained(state.curve, state.best.epoch + 1, list(states) if several else [])
 
     def _epoch(self) -> float:
-        """One pass over the training rows; root mean squared error, standardised."""
+        """One pass over the training rows; the objective's error."""
         self.together.train()
         state, plan, ranks = self.state, self.plan, self.ranks
         device, dtype = self.device.partition(":")[0], plan.precision(self.device)
@@ -265,37 +271,40 @@ class _Fit:
         batches = self.seen.batches(plan.batch_size, state.epoch)
         for number, (values, targets, known) in enumerate(batches):
             # Batch normalisation cannot work on a single row left over, nor a process on none.
-            if number and self.seen.left(plan.batch_size, number) < 2 * ranks.world_size:
+            least = self.objective.least_rows * ranks.world_size
+            if number and self.seen.left(plan.batch_size, number) < least:
                 continue
             state.schedule.before_step()
             with torch.autocast(device, dtype, enabled=dtype is not None):
                 scores = self.together(values)
-            squares = ((scores.float() - targets) ** 2 * known).sum()
+            losses, seen = self.objective(scores, values, targets, known)
             state.optimiser.zero_grad(set_to_none=True)
             # Gradients are averaged over processes: their sum is over the targets of all.
-            (squares * ranks.world_size / ranks.total(known.sum()).clamp(min=1)).backward()
+            mean: Any = losses * ranks.world_size / ranks.total(seen).clamp(min=1)
+            mean.backward()
             nn.utils.clip_grad_norm_(state.network.parameters(), plan.clip_norm)
             state.optimiser.step()
             if state.ema is not None:
                 state.ema.update(state.network)
             # Not read before the epoch is over: on CUDA every reading waits for the device.
-            total += squares.detach()
-            count += known.sum()
-        return self._root(total, count)
+            total += losses.detach()
+            count += seen
+        return self._mean(total, count)
 
     def _error(self, network: nn.Module) -> float:
-        """Root mean squared error on rows that are not learned from, standardised."""
+        """The objective's error on rows that are not learned from."""
         network.eval()
         total, count = (torch.zeros((), dtype=torch.float64, device=self.device) for _ in "ab")
         with torch.inference_mode():
             for values, targets, known in self.held_out.batches(self.plan.batch_size, None):
-                total += ((network(values) - targets) ** 2 * known).sum()
-                count += known.sum()
-        return self._root(total, count)
+                losses, seen = self.objective(network(values), values, targets, known)
+                total += losses
+                count += seen
+        return self._mean(total, count)
 
-    def _root(self, total: torch.Tensor, count: torch.Tensor) -> float:
-        squares, rows = self.ranks.sums(float(total), float(count), device=self.device)
-        return math.sqrt(squares / max(rows, 1.0)) if math.isfinite(squares) else math.nan
+    def _mean(self, total: torch.Tensor, count: torch.Tensor) -> float:
+        losses, seen = self.ranks.sums(float(total), float(count), device=self.device)
+        return self.objective.error(losses, seen) if math.isfinite(losses) else math.nan
 
 
 def _line(state: TrainingState, epochs: int, each: float) -> str:

@@ -45,6 +45,9 @@ class EnformerConfig:
         What the gamma densities among the relative positions are divided by: their largest value
         over positions, each feature for itself, as the published weights were trained; or over
         features, each position for itself, as the public port trains by default.
+    attention_reach : int
+        Bins, either way, that a bin attends to; 0: all. A model that is cut short so has the same
+        weights and sees only what is near.
     track_names : mapping of head to list of str
     head_species : mapping of head to list of species that it stands for
 
@@ -67,6 +70,7 @@ class EnformerConfig:
     dim_divisible_by: int = 128
     input_bp: int = 196_608
     gamma_norm: GammaNorm = "feature"
+    attention_reach: int = 0
     track_names: Mapping[str, list[str]] = field(default_factory=dict)
     head_species: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -76,6 +80,10 @@ class EnformerConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"Enformer: {name} = {value!r}; give a whole number from 1")
+        if not isinstance(self.attention_reach, int) or self.attention_reach < 0:
+            raise InputError(
+                f"Enformer: attention_reach = {self.attention_reach!r}; give bins from 0"
+            )
         for name in ("dropout_rate", "attn_dropout", "pos_dropout"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < 1:
@@ -140,6 +148,19 @@ class EnformerConfig:
         return self.input_bp // self.bin_bp
 
     @property
+    def conv_reach(self) -> int:
+        """Bases to either side of a bin that the convolutions see."""
+        return 7 + 2 * (self.bin_bp - 2)
+
+    def reach_for(self, context: int) -> int:
+        """``attention_reach`` with which a bin sees about ``context`` bases, half to either side.
+
+        At least 1, so that 0 keeps its meaning.
+        """
+        left = (context / 2 - self.conv_reach) / self.bin_bp / self.depth
+        return max(1, round(left))
+
+    @property
     def position_features(self) -> int:
         """Relative-position features of an attention layer."""
         return self.dim // self.heads
@@ -202,6 +223,14 @@ class EnformerConfig:
             return cls(**{key: value for key, value in body.items() if key in known})
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
+
+    @classmethod
+    def from_pretrained(cls, name: str, revision: str | None = None) -> EnformerConfig:
+        """Of a checkpoint, by folder or hub id; its weights are not read."""
+        from featurestore.embedders.checkpoint import find_checkpoint
+
+        found = find_checkpoint(name, revision=revision)
+        return cls.from_dict(found.config(), str(found.folder / "config.json"))
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types, for ``config.json``."""

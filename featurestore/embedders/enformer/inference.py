@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 # torch's own abbreviation
 
-from featurestore.embedders.enformer.layers import GELU_SLOPE, Attention, ConvBlock
+from featurestore.embedders.enformer.layers import GELU_SLOPE, Attention, ConvBlock, out_of_reach
 from featurestore.embedders.enformer.positions import relative_positions
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class _Attention:
         content = layer.rel_content_bias.to(self.dtype)
         position = layer.rel_pos_bias.to(self.dtype)
         relative = self._relative(bins)
+        beyond = out_of_reach(bins, layer.reach, x.device)[wanted] if layer.reach else None
         mixed = torch.empty(
             (len(queries), layer.heads * layer.value), dtype=self.dtype, device=x.device
         )
@@ -172,6 +173,8 @@ class _Attention:
             by_distance = (own + position[0, head]) @ relative[head]
             logits = _by_key(by_distance, queries.start, bins)
             logits = logits.float() + ((own + content[0, head]) @ k[:, keys].t()).float()
+            if beyond is not None:
+                logits.masked_fill_(beyond, -torch.inf)
             mixed[:, values] = logits.softmax(dim=-1).to(self.dtype) @ v[:, values]
         return x[wanted] + self.out(mixed).float()
 
@@ -220,18 +223,35 @@ class Prepared:
 
     def trunk(self, x: Tensor) -> Tensor:
         """As :meth:`Enformer.trunk`, in float32."""
-        return torch.stack([self._transformed(self._convolved(row), None) for row in x])
+        return torch.stack([self._transformed(self.convolved(row), None) for row in x])
+
+    @property
+    def reaches(self) -> tuple[int, ...]:
+        """Neighbours on either side that the convolution before each halving sees."""
+        return tuple(
+            block.stem[0].shape[3] // 2 if block.stem is not None else block.first.reach
+            for block in self.blocks
+            if block.stem is not None or block.first is not None
+        )
 
     def _embed(self, row: Tensor) -> Tensor:
-        bins = row.shape[0] // self.model.config.bin_bp
+        return self.embedded(self.convolved(row))
+
+    def embedded(self, convolved: Tensor, wanted: slice | None = None) -> Tensor:
+        """What :meth:`embed` makes of the bins of one window (bins, dim).
+
+        ``wanted`` are bins of the output, all of them unless told; fewer cost less.
+        """
+        bins = convolved.shape[0]
         kept = self.model.config.cropped(bins)
         margin = (bins - kept) // 2
-        out = self._transformed(self._convolved(row), slice(margin, margin + kept))
+        chosen = range(kept)[wanted or slice(None)]
+        out = self._transformed(convolved, slice(margin + chosen.start, margin + chosen.stop))
         wide = self.pointwise(out.to(self.dtype).t()[None, :, None, :])[0, :, 0].t().float()
         return F.silu(wide * GELU_SLOPE) / GELU_SLOPE
 
-    def _convolved(self, row: Tensor) -> Tensor:
-        """(length, 4) → (bins, dim)."""
+    def convolved(self, row: Tensor) -> Tensor:
+        """What the convolutions make of one window, (length, 4) → (bins, dim)."""
         out = row.to(self.dtype).t()[None, :, None, :]
         for block in self.blocks:
             out = block(out)

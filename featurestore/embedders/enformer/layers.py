@@ -155,6 +155,7 @@ class Attention(nn.Module):
         dim, heads, key = config.dim, config.heads, config.attn_dim_key
         self.heads, self.key, self.value = heads, key, dim // heads
         self.features, self.gamma_norm = config.position_features, config.gamma_norm
+        self.reach = config.attention_reach
         self.to_q = nn.Linear(dim, key * heads, bias=False)
         self.to_k = nn.Linear(dim, key * heads, bias=False)
         self.to_v = nn.Linear(dim, self.value * heads, bias=False)
@@ -186,11 +187,19 @@ class Attention(nn.Module):
         relative = relative.view(-1, self.heads, self.key).permute(1, 2, 0)
         content = (query + self.rel_content_bias) @ key.transpose(-1, -2)
         logits = content + shifted((query + self.rel_pos_bias) @ relative)
+        if self.reach:
+            logits = logits.masked_fill(out_of_reach(x.shape[1], self.reach, x.device), -torch.inf)
         out: Tensor = self.attn_dropout(logits.float().softmax(dim=-1))
         return out
 
     def _by_head(self, x: Tensor, width: int) -> Tensor:
         return x.reshape(*x.shape[:2], self.heads, width).transpose(1, 2)
+
+
+def out_of_reach(bins: int, reach: int, device: torch.device) -> Tensor:
+    """True where a key lies more than ``reach`` bins from its query, shape (bins, bins)."""
+    place = torch.arange(bins, device=device)
+    return (place[:, None] - place[None]).abs() > reach
 
 
 def shifted(by_distance: Tensor) -> Tensor:
