@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,24 @@ _SHIFTS: Final = (
     "REF fits the base to the left: POS is one too large",
     "REF fits the other strand: alleles stand on the reverse strand",
 )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a kind of score takes of a VCF.
+
+    Parameters
+    ----------
+    examine : callable
+        As :func:`featurestore.score.alleles.examine`.
+    reasons : mapping of the word for why an allele has no score to what it means
+    noun : str
+        What is held against the genome, in the plural.
+    """
+
+    examine: Callable[[str, int, str, Sequence[str], Bases], Site] = examine
+    reasons: Mapping[str, str] = field(default_factory=lambda: REASONS)
+    noun: str = "SNVs"
 
 
 @dataclass
@@ -71,8 +89,8 @@ def contigs_of(path: Path) -> dict[str, int]:
     return dict(found.values())
 
 
-def check_vcf(path: Path, bases: Bases) -> Checked:
-    """Read a VCF through once, before any work starts.
+def check_vcf(path: Path, bases: Bases, rules: Rules | None = None) -> Checked:
+    """Read a VCF through once, before any work starts; the rules are those of masked models.
 
     Raises
     ------
@@ -81,7 +99,7 @@ def check_vcf(path: Path, bases: Bases) -> Checked:
         genome contradicts in more than half of the SNVs.
     """
     problems = Problems()
-    check = _Check(path, bases, Findings(path, problems))
+    check = _Check(path, bases, Findings(path, problems), rules or Rules())
     with open_vcf(path) as vcf:
         for record in vcf.records:
             check.record(record)
@@ -97,6 +115,7 @@ class _Check:
     path: Path
     bases: Bases
     findings: Findings
+    rules: Rules
     seen: Checked = field(default_factory=Checked)
     unknown: dict[str, int] = field(default_factory=dict)
     known: int = 0
@@ -112,7 +131,10 @@ class _Check:
             start = b"\t".join(record.columns)[:30].decode("latin-1")
             self.findings.add("not a VCF record", mend, record.number, repr(start))
             return
-        seen, site = self.seen, site_of(record, self.bases)
+        seen = self.seen
+        site = self.rules.examine(
+            record.contig, record.position, record.ref, record.alts, self.bases
+        )
         seen.records += 1
         seen.alleles += len(site.alts)
         seen.sites += site.scored
@@ -133,7 +155,11 @@ class _Check:
                 told = f"{self.path.name}:{record.number} {shown(f'{site.contig}:{site.position + 1} {site.ref[:20]}>{alt[:20]}')}"
                 if reason == "ref_mismatch":
                     told += f" (genome {self._genome(site)})"
-                words = REASONS[reason] if reason else "REF fits an ambiguous base of the genome"
+                words = (
+                    self.rules.reasons[reason]
+                    if reason
+                    else "REF fits an ambiguous base of the genome"
+                )
                 tally = self.seen.tally if reason else self.seen.remarks
                 tally.add(f"{reason or GENOME_AMBIGUOUS}: {words}", told)
             self.seen.scored += not reason
@@ -141,14 +167,16 @@ class _Check:
     def _genome(self, site: Site) -> str:
         from featurestore.sequence.iupac import decode
 
-        return decode(self.bases.cut(site.contig, site.position, site.position + 1))
+        # Of a long REF the first bases show enough.
+        end = site.position + min(len(site.ref), 20)
+        return decode(self.bases.cut(site.contig, site.position, end))
 
     def _contradiction(self, record: Record, site: Site) -> str:
         where = f"{self.path.name}:{record.number} {shown(site.contig)}:{site.position + 1}"
         length = self.bases.lengths[site.contig]
         if not 0 <= site.position < length:
             return f"{where} on a contig of {length:,} bp"
-        return f"{where} REF {shown(site.ref)}, genome {self._genome(site)}"
+        return f"{where} REF {shown(site.ref[:20])}, genome {self._genome(site)}"
 
     def tell_contigs(self, problems: Problems) -> None:
         if not self.unknown:
@@ -167,7 +195,7 @@ class _Check:
         wrong = self.compared - int(self.fits[0])
         if not wrong or wrong <= MOST_MISMATCHES * self.compared:
             return
-        share = f"{wrong:,} of {self.compared:,} SNVs have a REF that the genome contradicts"
+        share = f"{wrong:,} of {self.compared:,} {self.rules.noun} have a REF that the genome contradicts"
         hints = [
             text
             for text, fits in zip(_SHIFTS, self.fits[1:].tolist(), strict=True)

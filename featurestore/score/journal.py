@@ -21,20 +21,22 @@ from numpy.typing import NDArray
 from featurestore.errors import StoreLockedError
 
 _KEY: Final = 16
-_VALUE: Final = 32
-_ROW: Final = _KEY + _VALUE + 4
 
-Values = NDArray[np.float64]
+Values = NDArray[Any]
 
 
 class Journal:
-    """Rows of digest, four log-probabilities, checksum, after one line that says of what model.
+    """Rows of digest, values, checksum, after one line that says of what model.
 
     Parameters
     ----------
     path : Path
     identity : mapping
         Plain types: all that decides the values. A journal of another identity is written anew.
+    width : int
+        Values of a row; the four log-probabilities of a masked model.
+    dtype : str
+        Of the values, little-endian.
 
     Raises
     ------
@@ -42,8 +44,11 @@ class Journal:
         If another process writes it.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], *, width: int = 4, dtype: str = "<f8"
+    ) -> None:
+        self.path, self._width, self._dtype = path, width, np.dtype(dtype)
+        self._row = _KEY + width * self._dtype.itemsize + 4
         head = (json.dumps(identity, sort_keys=True) + "\n").encode()
         # The file is open for as long as the journal lives; close() ends both.
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
@@ -54,6 +59,7 @@ class Journal:
             raise StoreLockedError(
                 f"{path}: another run is writing the same output; wait for it or give another --out"
             ) from error
+        self._head = len(head)
         self._replaying = self._file.read(len(head)) == head
         if not self._replaying:
             self._restart(0)
@@ -71,20 +77,33 @@ class Journal:
             if not self._replaying:
                 break
             at = self._file.tell()
-            row = self._file.read(_ROW)
+            row = self._file.read(self._row)
             body, check = row[:-4], row[-4:]
-            if len(row) < _ROW or body[:_KEY] != key or zlib.crc32(body).to_bytes(4) != check:
+            if len(row) < self._row or body[:_KEY] != key or zlib.crc32(body).to_bytes(4) != check:
                 self._restart(at)
             else:
-                found.append(np.frombuffer(body, "<f8", 4, _KEY))
+                found.append(np.frombuffer(body, self._dtype, self._width, _KEY))
         return found
 
     def append(self, keys: Sequence[bytes], values: Values) -> None:
-        """Add what was computed, shape (n, 4)."""
+        """Add what was computed, shape (n, width)."""
         for key, value in zip(keys, values, strict=True):
-            body = key + value.astype("<f8").tobytes()
+            body = key + value.astype(self._dtype).tobytes()
             self._file.write(body + zlib.crc32(body).to_bytes(4))
         self._file.flush()
+
+    def rows(self) -> Values:
+        """Values of all rows in the order they were added, shape (n, width), read as they are asked for."""
+        self._file.flush()
+        kind = np.dtype([
+            ("key", f"V{_KEY}"), ("value", self._dtype, (self._width,)), ("check", "V4"),
+        ])  # fmt: skip
+        count = (self.path.stat().st_size - self._head) // self._row
+        if not count:
+            return np.zeros((0, self._width), self._dtype)
+        held = np.memmap(self.path, kind, "r", self._head, (count,))
+        values: Values = held["value"]
+        return values
 
     def close(self, *, remove: bool) -> None:
         """Close; ``remove`` once the output is complete."""

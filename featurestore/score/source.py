@@ -14,6 +14,9 @@ from featurestore.inputs.problems import Problems, examples
 from featurestore.score.genome import Bases, bases_of, stored_bases
 from featurestore.score.model import MASKED_TYPES, can_score
 
+Accepts = Callable[[str], bool]
+"""Says of a type of embedder whether it is one that can score."""
+
 Contigs = Callable[[], Collection[str]]
 """Gives the contigs of the variants; called only where several species might be meant."""
 
@@ -44,8 +47,12 @@ class Source:
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_source(path: Path, species: str | None, contigs: Contigs) -> Source:
+def open_source(
+    path: Path, species: str | None, contigs: Contigs, accepts: Accepts = can_score
+) -> Source:
     """A store (nothing beside it is read), or a dataset.toml or its folder.
+
+    ``accepts`` says which embedders of it are of use: masked models, unless told.
 
     Raises
     ------
@@ -55,15 +62,15 @@ def open_source(path: Path, species: str | None, contigs: Contigs) -> Source:
     from featurestore.store.identify import is_ours
 
     if path.is_file() or (path / "dataset.toml").is_file():
-        return _from_dataset(path, species, contigs)
+        return _from_dataset(path, species, contigs, accepts)
     if not path.exists():
         raise InputError(f"{path}: neither a store nor a dataset.toml is there")
     if not is_ours(path) and not (path / "zarr.json").exists():
         raise InputError(f"{path}: holds neither a store nor a dataset.toml")
-    return _from_store(path, species, contigs)
+    return _from_store(path, species, contigs, accepts)
 
 
-def _from_store(path: Path, species: str | None, contigs: Contigs) -> Source:
+def _from_store(path: Path, species: str | None, contigs: Contigs, accepts: Accepts) -> Source:
     from featurestore.store.reader import open_store
 
     store = open_store(path)
@@ -74,7 +81,7 @@ def _from_store(path: Path, species: str | None, contigs: Contigs) -> Source:
     )  # fmt: skip
     attrs = {n: store.embedder_attrs(chosen, n) for n in store.embedders(chosen)}
     facts = store.meta(chosen, "")["attributes"]["meristem"]
-    masked = {n: a for n, a in attrs.items() if can_score(str(a["type"]))}
+    masked = {n: a for n, a in attrs.items() if accepts(str(a["type"]))}
     return Source(
         str(path), chosen, stored_bases(store, chosen), facts["input_digest"].get("genome", ""),
         {n: {"type": a["type"], **a["parameters"]} for n, a in masked.items()},
@@ -82,7 +89,7 @@ def _from_store(path: Path, species: str | None, contigs: Contigs) -> Source:
     )  # fmt: skip
 
 
-def _from_dataset(path: Path, species: str | None, contigs: Contigs) -> Source:
+def _from_dataset(path: Path, species: str | None, contigs: Contigs, accepts: Accepts) -> Source:
     from featurestore.inputs.dataset import read_config
     from featurestore.inputs.fasta import read_genome
     from featurestore.inputs.files import file_digest
@@ -111,7 +118,7 @@ def _from_dataset(path: Path, species: str | None, contigs: Contigs) -> Source:
         contigs,
         lambda name: genome(name).contig_id,
     )
-    options = {n: o for n, o in config.embedder_options.items() if can_score(str(o["type"]))}
+    options = {n: o for n, o in config.embedder_options.items() if accepts(str(o["type"]))}
     bases = bases_of(genome(chosen))
     return Source(str(path), chosen, bases, file_digest(files[chosen]), options)
 

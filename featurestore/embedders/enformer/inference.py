@@ -82,6 +82,13 @@ class _Block:
     def width(self) -> int:
         return int(self.pool.shape[0])
 
+    @property
+    def reach(self) -> int:
+        if self.stem is not None:
+            return int(self.stem[0].shape[3]) // 2
+        assert self.first is not None  # noqa: S101 # one of the two
+        return self.first.reach
+
     def __call__(self, x: Tensor) -> Tensor:
         """(1, in, 1, length) → (1, width, 1, length / 2)."""
         length = x.shape[3]
@@ -228,11 +235,7 @@ class Prepared:
     @property
     def reaches(self) -> tuple[int, ...]:
         """Neighbours on either side that the convolution before each halving sees."""
-        return tuple(
-            block.stem[0].shape[3] // 2 if block.stem is not None else block.first.reach
-            for block in self.blocks
-            if block.stem is not None or block.first is not None
-        )
+        return tuple(block.reach for block in self.blocks)
 
     def _embed(self, row: Tensor) -> Tensor:
         return self.embedded(self.convolved(row))
