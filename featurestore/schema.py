@@ -44,6 +44,9 @@ SHARD_GENES: Final = 1024
 """… and at most this many genes."""
 
 
+SHARD_WINDOWS: Final = 128
+"""Genes in a shard of an embedder of one window a gene: each takes a model seconds, and shards go side by side."""
+
 PACKED_ROWS: Final = 64
 """Rows in one inner chunk of ``packed`` layout."""
 

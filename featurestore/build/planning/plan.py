@@ -19,11 +19,17 @@ from featurestore.build.planning.group_plan import (
 from featurestore.build.planning.shard_content import row_content, window_content
 from featurestore.build.planning.variant_plan import variant_groups
 from featurestore.build.windows.window_source import WindowSource, source_for
-from featurestore.embedders.base import Embedder, EmbedderSpec
+from featurestore.embedders.base import Embedder, EmbedderSpec, is_gene_centred
 from featurestore.embedders.registry import make_embedder
 from featurestore.errors import InputError
 from featurestore.inputs.model import SpeciesData
-from featurestore.schema import BASES_CHUNK, RESERVED_NAMES, SCHEMA_VERSION, shard_genes
+from featurestore.schema import (
+    BASES_CHUNK,
+    RESERVED_NAMES,
+    SCHEMA_VERSION,
+    SHARD_WINDOWS,
+    shard_genes,
+)
 
 __all__ = ["BuildPlan", "GroupPlan", "SpeciesPlan", "Task", "plan_species"]
 
@@ -149,6 +155,8 @@ def embedder_group(
     bins = group_bins(embedder.spec.context, source)
     row = len(source.regions) * bins * max(map(vector_bytes, embedder.spec.shapes().values()))
     size = shard_genes(row, source.genes)
+    if is_gene_centred(embedder.spec.identity()):
+        size = min(size, SHARD_WINDOWS)
     content: Sequence[str] = [""] * -(-source.genes // size)
     if keyed:
         content = window_content(source, size, embedder.spec.input_bp)

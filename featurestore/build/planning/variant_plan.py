@@ -24,9 +24,9 @@ from featurestore.build.windows.haplotype_source import (
     rows_name,
 )
 from featurestore.build.windows.window_source import WindowSource, source_for
-from featurestore.embedders.base import identity_digest, vector_shapes
+from featurestore.embedders.base import identity_digest, is_gene_centred, vector_shapes
 from featurestore.inputs.model import SpeciesData
-from featurestore.schema import SCHEMA_VERSION, packed_rows
+from featurestore.schema import SCHEMA_VERSION, SHARD_WINDOWS, packed_rows
 
 
 def set_folder(inputs: Path, name: str) -> Path:
@@ -80,6 +80,8 @@ def _group(
 ) -> GroupPlan:  # fmt: skip
     count = len(rows.place)
     size = packed_rows(row_bytes, count)
+    if spec and is_gene_centred(spec):
+        size = min(size, SHARD_WINDOWS)
     keys = tuple(
         digest_json(
             {
