@@ -217,9 +217,15 @@ def _remarks(store: Any, species: str, term: Term) -> list[str]:
             f"{term.group}: its settings do not state the species that {attrs.get('checkpoint')} was "
             "pre-trained on, so whether it has seen the scored ones is not known"
         ]
+    shared = []
+    if attrs.get("context") == "gene":
+        shared = [
+            f"{term.group}: its windows of {attrs['input_bp']:,} bp overlap those of neighbouring genes, in other folds "
+            "too; with leave-one-chromosome-out windows of two sides never do"
+        ]
     told = ", ".join(f"{count:,} genes lack {region}" for region, count in lacking.items())
     what = "it reads zeros, so that a region is missing is itself a feature"
-    return [*unsaid, *([f"{species}: {told}; {what}"] if lacking else [])]
+    return [*unsaid, *shared, *([f"{species}: {told}; {what}"] if lacking else [])]
 
 
 def check_kinds(features: Features, info: LearnerInfo, store: Any, species: Sequence[str]) -> None:

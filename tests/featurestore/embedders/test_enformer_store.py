@@ -143,3 +143,4 @@ def test_learners_take_it_as_it_is_and_pooled(tmp_path, checkpoint):
     done = CliRunner().invoke(bench, list(map(str, arguments)))
     assert done.exit_code == 0, done.output
     assert "enformer:pooled" in done.output
+    assert "leave-one-chromosome-out" in done.output, "windows as long as these overlap over folds"
