@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from featurestore.cli.common import echo_json, json_option
+from featurestore.cli.score_tracks import run_tracks, take_tracks, track_options
+from featurestore.errors import InputError
 
 
 class _Progress:
-    """Sites done, rate and time left: one line on a terminal, plain lines now and then elsewhere."""
+    """What is done, rate and time left: one line on a terminal, plain lines now and then elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, each: str) -> None:
+        self.each = each
         self.started, self.last, self.first = time.monotonic(), 0.0, -1
 
     def __call__(self, done: int, total: int) -> None:
@@ -30,7 +34,7 @@ class _Progress:
         left = (
             f", {rate:.1f}/s, {(total - done) / rate:.0f} s left" if rate and done < total else ""
         )
-        line = f"{done:,}/{total:,} sites{left}"
+        line = f"{done:,}/{total:,} {self.each}{left}"
         click.echo(
             f"\r{line:<60}" if terminal else line, nl=not terminal or done == total, err=True
         )
@@ -48,8 +52,9 @@ class _Progress:
 )
 @click.option("--species", help="Species. Default: the one whose contigs meet.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write: .vcf[.gz] annotated, .tsv[.gz] a table. Default: the table on stdout.",
+    "--out", type=click.Path(path_type=Path),
+    help="File to write: .vcf[.gz] annotated, .tsv[.gz] a table; scores of tracks also as .zarr, "
+    ".parquet. Default: the table on stdout.",
 )  # fmt: skip
 @click.option("--checkpoint", help="Folder or hub id of the weights. Default: the configured one.")
 @click.option(
@@ -64,13 +69,30 @@ class _Progress:
 @click.option(
     "--batch", type=click.IntRange(min=1), help="Windows at a time. Default: the model's."
 )
+@track_options
 @json_option
 def score(
     source: Path, variants: Path, embedder: str | None, species: str | None, out: Path | None,
     checkpoint: str | None, dtype: str, strands: str, device: str | None, batch: int | None,
-    as_json: bool,
+    as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Score the SNVs of a VCF by a masked genomic model, without training: ln(P_alt / P_ref)."""
+    """Score the variants of a VCF without training.
+
+    By a masked genomic model, SNVs: ln(P_alt / P_ref). By a model that predicts tracks (enformer),
+    indels too: what changes in each track.
+    """
+    common: dict[str, Any] = {
+        "embedder": embedder, "species": species, "checkpoint": checkpoint, "dtype": dtype,
+        "device": device, "batch": batch,
+    }  # fmt: skip
+    if take_tracks(source, embedder, checkpoint, options):
+        run_tracks(
+            source, variants, out, options, strands=strands, as_json=as_json,
+            progress=_Progress("windows"), **common,
+        )  # fmt: skip
+        return
+    if out is not None and out.is_dir():
+        raise InputError(f"{out}: --out is a folder; name a file in it")
     from dataclasses import asdict
 
     from featurestore.inputs.problems import printable
@@ -78,9 +100,8 @@ def score(
 
     stream = None if out or as_json else sys.stdout.buffer
     summary = score_vcf(
-        source, variants, embedder=embedder, species=species, out=out, stream=stream,
-        checkpoint=checkpoint, dtype=dtype, device=device, batch=batch,
-        strands="both" if strands == "both" else "window", on_progress=_Progress(),
+        source, variants, out=out, stream=stream, on_progress=_Progress("sites"),
+        strands="both" if strands == "both" else "window", **common,
     )  # fmt: skip
     if as_json:
         echo_json(asdict(summary))

@@ -79,7 +79,7 @@ def base_code(letter: str) -> int:
 
 def allele_reason(ref: str, alt: str) -> str:
     """Why a pair of alleles is no SNV of A, C, G, T; empty if it is one."""
-    special = _special(alt)
+    special = special_allele(alt)
     if special:
         return special
     one, other = iupac.encode(ref), iupac.encode(alt)
@@ -97,7 +97,8 @@ def allele_reason(ref: str, alt: str) -> str:
     return "alt_ambiguous" if other[0] >= iupac.N else ""
 
 
-def _special(alt: str) -> str:
+def special_allele(alt: str) -> str:
+    """Why an ALT is no sequence of bases; empty if it may be one."""
     if alt in {"", "."}:
         return "no_alt"
     if alt == "*":
