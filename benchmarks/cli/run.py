@@ -88,6 +88,40 @@ from featurestore.errors import InputError
     "[default: all]",
 )
 @click.option(
+    "--tracks",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Task tracks: table of bigWig files (track, species, file …) or of values (species, contig, "
+    "start, end, track, value).",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    metavar="BP",
+    help="Task tracks: bases that a learner sees at a time.  [default: 196608]",
+)
+@click.option(
+    "--bin",
+    type=click.IntRange(min=1),
+    metavar="BP",
+    help="Task tracks: bases of a bin.  [default: 128]",
+)
+@click.option(
+    "--stretch",
+    type=click.IntRange(min=1),
+    metavar="BP",
+    help="Task tracks: bases of the stretches that folds are made of, about.  [default: 1 Mb, less in "
+    "small genomes]",
+)
+@click.option(
+    "--only-fold",
+    "only_folds",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="N",
+    help="Run fold N alone; may be given several times. Such a run is compared with those of the same "
+    "folds only.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(min=1),
     help="Threads of a fit.  [default: OMP_NUM_THREADS, else all]",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.inputs.features import common_embedders
@@ -16,18 +17,27 @@ EXAMPLES = 5
 
 
 def scored_funnel(
-    store: Any, species: Sequence[str], data: TaskData, aligned: AlignedSplit
+    store: Any,
+    species: Sequence[str],
+    data: TaskData,
+    aligned: AlignedSplit,
+    predictions: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
     """Stages of every species, ``scored`` last, each with what was lost there and why.
 
     Lost at ``scored`` are the genes that the store labelled and embedded and that no fold of
-    this run predicted.
+    this run predicted. ``predictions`` are given where only some folds were run.
     """
     tested = aligned.test_fold >= 0
     scored = data.scored & tested
     reason = np.array(data.reason, object)
     reason[(reason == "") & ~aligned.used] = "not in the split"
     reason[(reason == "") & ~tested] = "never under test in this split"
+    if predictions is not None:
+        keys = ["species", "gene"]
+        index = pd.MultiIndex.from_frame(data.genes[keys].astype(str))
+        scored &= index.isin(pd.MultiIndex.from_frame(predictions[keys].astype(str)))
+        reason[(reason == "") & ~scored] = "under test in folds that were not run"
     rows: list[dict[str, Any]] = []
     for one in species:
         rows += [{"species": one, **stage} for stage in store.funnel(one)]

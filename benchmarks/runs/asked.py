@@ -104,7 +104,14 @@ def _plan(
             dict.fromkeys(str(t) for m in members if m.features for t in parse(m.features))
         )
         return LearnerPlan(asked.name, cls, features, params, tuning, tuple(members))
-    if takes_no_features(info):
+    if options.task == "tracks":
+        if asked.features or options.features:
+            raise InputError(
+                f"task tracks hands windows of the genome to {asked.name} itself: leave out features, "
+                "and say how long windows are with --window"
+            )
+        chosen = ""
+    elif takes_no_features(info):
         chosen = ""
     else:
         own = own_features(store, species, cls, params) if asked.features is None else None

@@ -71,8 +71,9 @@ class RunFolder:
         return facts if self._fold(repeat, fold, ".parquet").exists() else None
 
     def save_fold(
-        self, facts: dict[str, Any], predictions: pd.DataFrame | None, learning: pd.DataFrame | None
-    ) -> None:
+        self, facts: dict[str, Any], predictions: pd.DataFrame | None,
+        learning: pd.DataFrame | None, sums: pd.DataFrame | None = None,
+    ) -> None:  # fmt: skip
         """Write a fold; the JSON last, so that it vouches for the rest."""
         repeat, fold = facts["repeat"], facts["fold"]
         (self.path / "folds").mkdir(parents=True, exist_ok=True)
@@ -80,6 +81,8 @@ class RunFolder:
             write_table(self._fold(repeat, fold, ".parquet"), predictions)
         if learning is not None and len(learning):
             write_table(self._fold(repeat, fold, ".learning.parquet"), learning)
+        if sums is not None:
+            write_table(self._fold(repeat, fold, ".sums.parquet"), sums)
         facts = {**facts, "identity_digest": self.digest}
         write_json(self._fold(repeat, fold, ".json"), plain(facts))
         shutil.rmtree(self.checkpoint(repeat, fold), ignore_errors=True)
@@ -109,6 +112,12 @@ class RunFolder:
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
 
+    def sums(self, folds: Sequence[tuple[int, int]]) -> pd.DataFrame | None:
+        """Sums of all folds, None where the task keeps none."""
+        paths = [self._fold(repeat, fold, ".sums.parquet") for repeat, fold in folds]
+        tables = [pd.read_parquet(path) for path in paths if path.exists()]
+        return pd.concat(tables, ignore_index=True) if tables else None
+
     def predictions(self, folds: Sequence[tuple[int, int]]) -> pd.DataFrame:
         """Predictions of all folds, as they were written, in order of repeat and fold."""
         tables = [pd.read_parquet(self._fold(repeat, fold, ".parquet")) for repeat, fold in folds]
@@ -131,7 +140,7 @@ class RunFolder:
     ) -> None:
         """Write what the whole run says. Without tables (it failed) none are left from before."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("predictions", "metrics", "learning", "trials"):
+        for name in ("predictions", "metrics", "learning", "trials", "sums"):
             file = self.path / f"{name}.parquet"
             if tables is None or name not in tables:
                 file.unlink(missing_ok=True)
@@ -147,6 +156,11 @@ class RunFolder:
     def scored_predictions(self) -> pd.DataFrame:
         """Predictions of a finished run."""
         return pd.read_parquet(self.path / "predictions.parquet")
+
+    def scored_sums(self) -> pd.DataFrame | None:
+        """Sums of a finished run, None where its task keeps none."""
+        file = self.path / "sums.parquet"
+        return pd.read_parquet(file) if file.exists() else None
 
     def score_again(self, run: dict[str, Any], metrics: pd.DataFrame) -> None:
         """Put other metrics into a finished run; run.json last, so that it vouches for them."""

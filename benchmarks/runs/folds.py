@@ -18,7 +18,9 @@ from benchmarks.runs.identity import PeakMemory
 from benchmarks.runs.per_target import learner_for
 from benchmarks.runs.plans import RunPlan
 from benchmarks.runs.predicting import checked, nothing
+from benchmarks.runs.some_folds import whole_folding
 from benchmarks.splits.artefact import Sides
+from benchmarks.tasks.base import FoldingOfSums
 from benchmarks.tuning.study import Tuned
 from featurestore.errors import InputError, StoreError
 from learners.base import Budget
@@ -36,6 +38,8 @@ def fold_facts(plan: RunPlan, fold: int) -> tuple[dict[str, Any], Sides]:
         "status": "ok", "error": None, "best_step": None, "wall_s": 0.0, "peak_memory_bytes": 0,
         "notes": plan.folding.told(fold),
     }  # fmt: skip
+    if rows := getattr(whole_folding(plan.folding), "rows", ""):
+        facts["rows"] = rows
     return facts, sides
 
 
@@ -53,20 +57,21 @@ def run_fold(
     """
     facts, sides = fold_facts(plan, fold)
     start = time.perf_counter()
-    predictions = learning = None
+    predictions = learning = sums = None
     with PeakMemory() as peak:
         try:
             _check_sides(facts, sides)
             if plan.learner.tuning is not None and len(sides.test):
                 plan, facts["tuning"] = _tuned(plan, fold, sides, budget, folder, tuned, say)
             predictions, learning = _fit_predict(plan, budget, folder, facts)
+            sums = _sums(plan, fold, facts["repeat"])
         except StoreError:
             raise  # the store is damaged: no learner's fault, and no reason to go on
         except Exception as error:  # noqa: BLE001 - whatever a learner raises is its result
             facts.update(status="failed", error=describe(error))
     facts["wall_s"] = time.perf_counter() - start
     facts["peak_memory_bytes"] = peak.bytes
-    folder.save_fold(facts, predictions, learning)
+    folder.save_fold(facts, predictions, learning, sums)
     return facts
 
 
@@ -74,7 +79,8 @@ def _check_sides(facts: dict[str, Any], sides: Sides) -> None:
     for name in ("train", "valid"):
         if len(sides.test) and not len(getattr(sides, name)):
             raise InputError(
-                f"fold {facts['fold']} has no {name} gene with features and a label; use fewer "
+                f"fold {facts['fold']} has no {name} {facts.get('rows', 'genes').removesuffix('s')} with "
+                "features and a label; use fewer "
                 "folds or more families, or features that more genes have"
             )
 
@@ -131,6 +137,14 @@ def _fit_predict(
         facts["learned"] = dict(learned)
     facts["best_step"] = best_step(learner, learning)
     return predictions.assign(**place), learning
+
+
+def _sums(plan: RunPlan, fold: int, repeat: int) -> pd.DataFrame | None:
+    """Sums that a task keeps of what it predicted beside its predictions, None where it keeps none."""
+    folding = whole_folding(plan.folding)
+    if not isinstance(folding, FoldingOfSums):
+        return None
+    return folding.sums(fold).assign(repeat=repeat, fold=fold)
 
 
 def _titled(plan: RunPlan, facts: dict[str, Any], budget: Budget) -> Callable[[str], None] | None:

@@ -14,6 +14,7 @@ from benchmarks.inputs.features import parse
 from benchmarks.runs.by_sides import BySides
 from benchmarks.runs.files import digest_of, label_of
 from benchmarks.runs.identity import versions
+from benchmarks.runs.some_folds import only_folds
 from benchmarks.splits.artefact import AlignedSplit, Split
 from benchmarks.tasks import get_task
 from benchmarks.tasks.base import Folding, TaskData
@@ -58,6 +59,12 @@ class RunOptions:
         Task ``variants``: a file that names the lines to use, one a line; None takes all.
     masks : sequence of str
         Task ``imputation``: masks to score; empty for all.
+    tracks : Path or None
+        Task ``tracks``: table of tracks.
+    window, bin, stretch : int or None
+        Task ``tracks``: bases of a window, of a bin, and of the stretches that folds are made of.
+    only_folds : sequence of int
+        Folds to run; empty for all.
     """
 
     learners: Sequence[str]
@@ -78,6 +85,11 @@ class RunOptions:
     variants: str | None = None
     lines: Path | None = None
     masks: Sequence[str] = ()
+    tracks: Path | None = None
+    window: int | None = None
+    bin: int | None = None
+    stretch: int | None = None
+    only_folds: Sequence[int] = ()
     tune: int | None = None
     tune_folds: int = 1
 
@@ -156,7 +168,8 @@ class RunPlan:
     @cached_property
     def folding(self) -> Folding:
         """The folds of the run: the sides of its split, or what its task makes of it."""
-        return folding_of(self.identity["task"], self.data, self.aligned, self.seed, self.learner)
+        found = folding_of(self.identity["task"], self.data, self.aligned, self.seed, self.learner)
+        return only_folds(found, self.identity.get("only_folds", ()))
 
     @property
     def digest(self) -> str:
@@ -265,6 +278,11 @@ def groups_of(features: str) -> list[str]:
     return [term.group for term in parse(features)] if features else []
 
 
+def groups_read(task: str, features: str) -> list[str]:
+    """Groups of the store that a run of a task reads for its features and for the task itself."""
+    return [*groups_of(features), *(["genome"] if task == "tracks" else [])]
+
+
 def folding_of(
     task: str, data: TaskData, aligned: AlignedSplit, seed: int, learner: LearnerPlan
 ) -> Folding:
@@ -319,7 +337,7 @@ def identity_of(
         "features": learner.features,
         "seed": seed,
         "store": {
-            "digest": store.content_digest(species, groups_of(learner.features)),
+            "digest": store.content_digest(species, groups_read(options.task, learner.features)),
             "schema_version": str(about.get("schema_version", "")),
         },
         "labels_digest": data.labels_digest,

@@ -33,12 +33,13 @@ from benchmarks.runs.plans import (
     placed,
 )
 from benchmarks.runs.progress import Progress
+from benchmarks.runs.some_folds import only_folds
 from benchmarks.scores.marks import KEPT, keeps_families, marked, seen_species
 from benchmarks.splits.artefact import AlignedSplit, Split
 from benchmarks.splits.files import load_split
 from benchmarks.splits.leakage import gate
 from benchmarks.tasks import get_task
-from benchmarks.tasks.base import Task, TaskData
+from benchmarks.tasks.base import Task, TaskData, TaskOfSums
 from featurestore.errors import InputError
 
 
@@ -116,8 +117,9 @@ def _counting(progress: Progress | None, total: int) -> Progress:
 def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None) -> list[RunPlan]:
     """Everything that can be wrong is found here, before the first fit."""
     task = get_task(
-        options.task, variants=options.variants, lines=options.lines, mask=options.masks or None
-    )
+        options.task, variants=options.variants, lines=options.lines, mask=options.masks or None,
+        tracks=options.tracks, window=options.window, bin=options.bin, stretch=options.stretch,
+    )  # fmt: skip
     target = options.target or task.default_target
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds}: at least one")
@@ -142,6 +144,7 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
             repeat = split.repeat_for(seed)
             aligned = AlignedSplit(split, genes, repeat, data.labelled)
             folding = folding_of(options.task, data, aligned, seed, learner)
+            folding = only_folds(folding, options.only_folds)
             identity = identity_of(
                 store, options, target, learner, data, split, seed, species, folding
             )
@@ -156,15 +159,19 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
 
 
 def _check_profiles(learner: LearnerPlan, data: TaskData, options: RunOptions) -> None:
-    """Refuse what does not fit a task whose rows are profiles, or one whose rows are not."""
+    """Refuse what does not fit a task whose rows are profiles or windows, or one whose rows are not."""
+    if options.task == "tracks":
+        from benchmarks.tasks.tracks import check_learner
+
+        check_learner(learner.cls)
     if data.folding is None and "profile" in learner.info.inputs:
         raise InputError(
             f"{learner.info.name} learns from profiles over tissues, which only --task imputation has"
         )
     if data.folding is not None and options.tune is not None:
         raise InputError(
-            f"--tune is not for task {options.task}: its learners choose their settings on the entries "
-            "that validate"
+            f"--tune is not for task {options.task}: its learners choose their settings on what "
+            "validates"
         )
 
 
@@ -217,7 +224,10 @@ def _run_one(
         device=device_name(options.budget), threads=thread_count(options.budget),
         contamination=plan.contamination, bootstrap=options.bootstrap, notes=notes,
         inputs=recorded_inputs(store, plan.identity["species"], plan.learner.features),
-        funnel=scored_funnel(store, plan.identity["species"], plan.data, plan.aligned),
+        funnel=scored_funnel(
+            store, plan.identity["species"], plan.data, plan.aligned,
+            tables["predictions"] if tables and options.only_folds else None,
+        ),
     )  # fmt: skip
     plan.folding.save(folder.path)
     folder.close(record, tables, plan.split)
@@ -234,17 +244,21 @@ def _finished(
     """A run that is there stays, but for intervals drawn with other replicates than asked for."""
     if record.get("bootstrap") == options.bootstrap:
         return "already there"
-    metrics = _metrics(task, plan, folder.scored_predictions(), options)
+    metrics = _metrics(task, plan, folder.scored_predictions(), folder.scored_sums(), options)
     folder.score_again({**record, "bootstrap": options.bootstrap}, metrics)
     return "scored again"
 
 
 def _metrics(
-    task: Task, plan: RunPlan, predictions: pd.DataFrame, options: RunOptions
-) -> pd.DataFrame:
+    task: Task, plan: RunPlan, predictions: pd.DataFrame, sums: pd.DataFrame | None,
+    options: RunOptions,
+) -> pd.DataFrame:  # fmt: skip
     metrics = task.evaluate(
         predictions, unit=plan.data.unit, bootstrap=options.bootstrap, seed=plan.seed
     )
+    if sums is not None and isinstance(task, TaskOfSums):
+        more = task.evaluate_sums(sums, bootstrap=options.bootstrap, seed=plan.seed)
+        metrics = pd.concat([metrics, more], ignore_index=True)
     metrics = marked(metrics, predictions, seen_species(plan.contamination))
     return metrics.assign(**_declared(plan, options))
 
@@ -258,8 +272,9 @@ def _declared(plan: RunPlan, options: RunOptions) -> dict[str, bool]:
 def _said(fold: dict[str, Any]) -> str:
     if fold["error"]:
         return f"failed: {fold['error']['type']}: {fold['error']['message']}"
+    rows = fold.get("rows", "genes")
     return (
-        f"{_said_tuning(fold.get('tuning'))}fit {fold['fit_s']:.1f} s on {fold['n_train']:,} + {fold['n_valid']:,} genes, "
+        f"{_said_tuning(fold.get('tuning'))}fit {fold['fit_s']:.1f} s on {fold['n_train']:,} + {fold['n_valid']:,} {rows}, "
         f"predicted {fold['n_test']:,} in {fold['predict_s']:.1f} s"
     )
 
@@ -281,12 +296,13 @@ def _tables(
     try:
         if predictions.empty:
             raise InputError("no gene was scored: no gene under test has both features and a label")
-        metrics = _metrics(task, plan, predictions, options)
+        sums = folder.sums(keys)
+        metrics = _metrics(task, plan, predictions, sums, options)
     except InputError as error:
         return None, describe(error)
     predictions = predictions.assign(**_declared(plan, options))
     tables = {
         "predictions": predictions, "metrics": metrics, "learning": folder.learning(keys),
     }  # fmt: skip
-    trials = folder.trials(keys)
-    return tables if trials is None else {**tables, "trials": trials}, None
+    more = {"trials": folder.trials(keys), "sums": sums}
+    return {**tables, **{name: one for name, one in more.items() if one is not None}}, None

@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.inputs.genes import gene_frame
 from benchmarks.runs.files import RunResult, write_json
-from benchmarks.runs.plans import groups_of
+from benchmarks.runs.plans import groups_read
 from benchmarks.splits.artefact import read_split
 from benchmarks.splits.leakage import AuditReport, audit, without
 from benchmarks.tasks import get_task
@@ -71,7 +71,7 @@ def _audit(store: Any, run: RunResult, repeat: int) -> AuditReport:
     split = read_split(run.path / "split.parquet")
     report = audit(store, species, genes, split, [repeat])
     if (
-        store.content_digest(species, groups_of(run.identity["features"]))
+        store.content_digest(species, groups_read(run.identity["task"], run.identity["features"]))
         != run.identity["store"]["digest"]
     ):
         report.notes.append(

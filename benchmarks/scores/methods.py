@@ -178,11 +178,18 @@ def _group_key(run: RunResult) -> tuple[Any, ...]:
         str(identity.get("task", "expression")),
         str(identity.get("target", "")),
         str(identity.get("unit", "")),
-        str(split.get("name", "")),
+        str(split.get("name", "")) + _folds_named(identity),
         _canonical(_without_seed(split.get("recipe"))),
         str(identity.get("labels_digest") or _store_digest(run)),
         tuple(sorted(str(name) for name in identity.get("species") or ())),
     )
+
+
+def _folds_named(identity: Mapping[str, Any]) -> str:
+    """`` · fold 0 only``, as it follows the name of the split; empty for a whole run."""
+    folds = identity.get("only_folds") or ()
+    word = "fold" if len(folds) == 1 else "folds"
+    return f" · {word} {', '.join(map(str, folds))} only" if folds else ""
 
 
 def _store_digest(run: RunResult) -> str:
@@ -229,7 +236,9 @@ def _settings(run: RunResult) -> dict[str, Any]:
     params = dict(run.identity.get("learner", {}).get("params") or {})
     tuning = run.identity.get("tuning") or {}
     inner = {"tune-folds": tuning["folds"]} if tuning.get("folds") else {}
-    return params | inner | {"store": _store_digest(run)[:8]}
+    tracks = run.identity.get("tracks") or {}
+    seen = {name: tracks[name] for name in ("window", "bin") if name in tracks}
+    return params | inner | seen | {"store": _store_digest(run)[:8]}
 
 
 def _differing(params: list[dict[str, Any]]) -> list[str]:

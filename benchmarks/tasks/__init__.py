@@ -19,6 +19,7 @@ TASKS: Final = {
     "variants": "benchmarks.tasks.variants:VariantsTask",
     "mutagenesis": "benchmarks.tasks.mutagenesis:MutagenesisTask",
     "imputation": "benchmarks.tasks.imputation:ImputationTask",
+    "tracks": "benchmarks.tasks.tracks:TracksTask",
 }
 
 

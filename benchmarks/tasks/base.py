@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -64,6 +64,24 @@ class Folding(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write what belongs beside the run."""
+        ...
+
+
+@runtime_checkable
+class FoldingOfSums(Protocol):
+    """Folds of which more is kept than predictions of genes: too many values to keep one by one."""
+
+    def sums(self, fold: int) -> pd.DataFrame:
+        """Sums over what was predicted in a fold; they stand in ``sums.parquet`` of the run."""
+        ...
+
+
+@runtime_checkable
+class TaskOfSums(Protocol):
+    """A task that scores the sums of :class:`FoldingOfSums`."""
+
+    def evaluate_sums(self, sums: pd.DataFrame, *, bootstrap: int, seed: int) -> pd.DataFrame:
+        """Metrics that join those of :meth:`Task.evaluate`."""
         ...
 
 

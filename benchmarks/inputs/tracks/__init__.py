@@ -1,0 +1,1 @@
+"""Tracks along genomes, from bigWig files or a tidy table, as means over bins."""

@@ -1,0 +1,1 @@
+"""Task ``tracks``: windows of genomes, folds of stretches, metrics of genes and of bins."""
