@@ -184,7 +184,8 @@ def _around_variant(
             row.reason = "no_gene"
             plan.rows.append(row)
             return
-    item = Item(edit, edit.low, [])
+    # An insertion at the very boundary would push the bases before it.
+    item = Item(edit, edit.low - (edit.low == edit.high), [])
     plan.windows.setdefault(place, []).append(item)
     if not near:
         row.remark = row.remark or ("no_gene" if asked.by_gene else "")
