@@ -1,4 +1,7 @@
-"""Feature expressions, ``group[.array][:reduction]`` joined with ``+``, and what they stand for."""
+"""Feature expressions, ``group[.array][:reduction]`` joined with ``+``, and what they stand for.
+
+``genome[:LENGTH]`` is no embedder: see :mod:`benchmarks.inputs.genome_windows`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.inputs.genome_windows import (
+    GENOME,
+    LENGTH,
+    GeneWindows,
+    checked_length,
+    has_genome,
+    window_reasons,
+)
 from featurestore.errors import InputError, did_you_mean, unknown_name
 from learners.base import LearnerInfo
 from learners.batch import BlockSource, join_sources, row_valid
@@ -84,7 +95,9 @@ def parse(text: str) -> list[Term]:
                 "for example kmer, pc+a2z.accessibility, pc:pooled"
             )
         term = Term(match["group"], match["array"] or "", match["reduction"] or "")
-        if term.reduction and term.reduction not in REDUCTIONS:
+        if term.group == GENOME and not term.array:
+            term = Term(GENOME, "", checked_length(term.reduction or str(LENGTH)))
+        elif term.reduction and term.reduction not in REDUCTIONS:
             raise InputError(
                 f"features {text!r}: unknown reduction {term.reduction!r}."
                 f"{did_you_mean(term.reduction, REDUCTIONS)} Known: {', '.join(REDUCTIONS)}."
@@ -93,6 +106,12 @@ def parse(text: str) -> list[Term]:
             raise InputError(f"features {text!r}: {term} stands twice")
         terms.append(term)
     return terms
+
+
+def longest_window(text: str) -> int:
+    """Bases of the longest window of the genome in a feature expression; 0 without one."""
+    terms = parse(text) if text else []
+    return max((int(term.reduction) for term in terms if term.group == GENOME), default=0)
 
 
 class PooledSource:
@@ -168,6 +187,8 @@ def default_features(store: Any, species: Sequence[str], info: LearnerInfo) -> s
     wanted = vectors if accepts(info, "bins") else []
     if "codes" in info.inputs and CODES in known:
         wanted = [*wanted, CODES]
+    if "long" in info.inputs and has_genome(store, species):
+        wanted = [*wanted, f"{GENOME}:{LENGTH}"]
     if not wanted and "profile" in info.inputs:
         return ""
     if not wanted:
@@ -209,6 +230,8 @@ def _remarks(store: Any, species: str, term: Term) -> list[str]:
     Genes without a region are learned from all the same, and that they lack it can be learned; a
     model may have seen the species it is scored on.
     """
+    if term.group == GENOME:
+        return []
     lacking = store.absent_regions(species, term.group)
     attrs = store.embedder_attrs(species, term.group)
     unsaid = []
@@ -242,6 +265,7 @@ def check_kinds(features: Features, info: LearnerInfo, store: Any, species: Sequ
             known for known in common_embedders(store, species)
             if accepts(info, store.feature_source(species[0], known).kind)
         ]  # fmt: skip
+        fitting += [GENOME] if accepts(info, "long") and has_genome(store, species) else []
         advice = (
             f"use --features {' or '.join(fitting)}" if fitting
             else "the store holds none that would do"
@@ -253,8 +277,11 @@ def check_kinds(features: Features, info: LearnerInfo, store: Any, species: Sequ
 
 
 def _joined(store: Any, species: Sequence[str], term: Term) -> BlockSource:
-    parts = []
+    parts: list[BlockSource] = []
     for one in species:
+        if term.group == GENOME:
+            parts.append(GeneWindows(store, one, int(term.reduction)))
+            continue
         known = list(store.embedders(one))
         if term.group not in known:
             error = unknown_name("feature", term.group, known)
@@ -264,7 +291,7 @@ def _joined(store: Any, species: Sequence[str], term: Term) -> BlockSource:
         source = join_sources(parts)
     except ValueError as error:
         raise InputError(f"{term.source}: {error}; run the species one at a time") from error
-    if not term.reduction:
+    if not term.reduction or term.group == GENOME:
         return source
     if source.kind != "bins":
         raise InputError(
@@ -282,8 +309,12 @@ def _usable(
         good = np.ones(len(store.genes(one).gene), bool)
         why = [""] * len(good)
         for group in dict.fromkeys(term.group for term in terms):
-            status = np.asarray(store.feature_status(one, group), bool)
-            told = store.feature_status_reason(one, group)
+            if group == GENOME:
+                told = window_reasons(store, one)
+                status = np.array([not why for why in told], bool)
+            else:
+                status = np.asarray(store.feature_status(one, group), bool)
+                told = store.feature_status_reason(one, group)
             for row in np.flatnonzero(good & ~status).tolist():
                 why[row] = f"{group}: {told[row] or 'not ok'}"
             good &= status
@@ -295,7 +326,7 @@ def _usable(
 def _contamination(store: Any, species: Sequence[str], term: Term) -> list[str]:
     """Benchmarked species whose sequence the embedder saw in pre-training."""
     found = []
-    for one in species:
+    for one in species if term.group != GENOME else ():
         seen = store.embedder_attrs(one, term.group).get("pretraining_species") or ()
         if _plain_name(one) in {_plain_name(str(name)) for name in seen}:
             found.append(one)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.inputs.features import CODES, Term, common_embedders, parse
+from benchmarks.inputs.genome_windows import GENOME
 from featurestore.errors import InputError
 
 
@@ -32,6 +33,8 @@ def own_features(
 
 
 def _found(store: Any, species: Sequence[str], term: Term, learner: str) -> Term:
+    if term.group == GENOME:  # no embedder; what reads it tells where there is none
+        return term
     known = common_embedders(store, species)
     types = {
         name: str(store.embedder_attrs(species[0], name).get("type") or name) for name in known

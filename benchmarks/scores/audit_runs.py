@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from benchmarks.inputs.features import longest_window
 from benchmarks.inputs.genes import gene_frame
 from benchmarks.runs.files import RunResult, write_json
 from benchmarks.runs.plans import groups_read
@@ -18,6 +19,11 @@ from featurestore.plain_json import plain
 
 SCORES: Final = ("r2", "pearson", "spearman", "rmse")
 REASONS: Final = ("family", "overlap", "identity")
+
+_OF_STRETCHES: Final = (
+    "not audited: task tracks tests stretches of the genome (regions.parquet) and learns nothing near "
+    "relatives of the genes in them"
+)
 
 
 def audit_runs(store: Any, runs: Sequence[RunResult]) -> list[dict[str, Any]]:
@@ -41,15 +47,19 @@ def audit_runs(store: Any, runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     InputError
         If no run is of this store's species.
     """
-    found: dict[tuple[str, int], AuditReport] = {}
+    found: dict[tuple[str, int, int], AuditReport] = {}
     rows = []
     for run in runs:
         if run.predictions is None:
             rows.append({"run": run.run["run"], "label": run.label, "status": run.status})
             continue
-        key = (str(run.identity["split"]["digest"]), int(run.predictions["repeat"].iloc[0]))
+        if run.identity["task"] == "tracks":
+            rows.append({"run": run.run["run"], "label": run.label, "status": _OF_STRETCHES})
+            continue
+        repeat = int(run.predictions["repeat"].iloc[0])
+        key = str(run.identity["split"]["digest"]), repeat, longest_window(run.identity["features"])
         if key not in found:
-            found[key] = _audit(store, run, key[1])
+            found[key] = _audit(store, run, repeat, key[2])
         report = found[key]
         facts = {**report.summary(), "scores": _scores(run, report)}
         facts["notes"] = [*facts["notes"], *_untouched(run)]
@@ -59,7 +69,7 @@ def audit_runs(store: Any, runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _audit(store: Any, run: RunResult, repeat: int) -> AuditReport:
+def _audit(store: Any, run: RunResult, repeat: int, long: int) -> AuditReport:
     species = [str(name) for name in run.identity["species"]]
     lacking = sorted(set(species) - set(store.species))
     if lacking:
@@ -69,7 +79,7 @@ def _audit(store: Any, run: RunResult, repeat: int) -> AuditReport:
         )
     genes = gene_frame(store, species)
     split = read_split(run.path / "split.parquet")
-    report = audit(store, species, genes, split, [repeat])
+    report = audit(store, species, genes, split, [repeat], long)
     if (
         store.content_digest(species, groups_read(run.identity["task"], run.identity["features"]))
         != run.identity["store"]["digest"]

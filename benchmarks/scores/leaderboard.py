@@ -130,6 +130,10 @@ def method_row(
         return row | {"status": f"failed: {reason_of(method.failed[0])}"}
     predictions = method.predictions()
     row |= scores_of(summary(method, group.unit, bootstrap) if metrics is None else metrics)
+    if group.task == "tracks":
+        from benchmarks.tracks.views import bins_scores
+
+        row |= bins_scores(method)
     folds = np.array(list(method.fold_scores("r2").values()))
     per_repeat = predictions.groupby("repeat")["fold"].nunique()
     return row | {
@@ -222,8 +226,9 @@ def render_text(board: pd.DataFrame, *, sort_by: str = "r2") -> str:
 
 
 def _text_table(rows: pd.DataFrame) -> str:
+    bins = "pearson_bins" in rows and rows["pearson_bins"].notna().any()
     header = ["", "method", "R²", "95 %", "sd folds", "R² within", "Pearson", "Spearman", "RMSE",
-              "genes", "families", "repeats", "fit", "memory", "remarks"]  # fmt: skip
+              *(["Pearson of bins", "95 %"] if bins else []), "genes", "families", "repeats", "fit", "memory", "remarks"]  # fmt: skip
     body = []
     rank = 0
     for row in rows.to_dict(orient="records"):
@@ -243,11 +248,13 @@ def _text_table(rows: pd.DataFrame) -> str:
         body.append([
             str(rank) if ranked else "", row["method"], number(row["r2"]) + seen, interval,
             number(row["r2_fold_sd"]), number(row["r2_within"]), number(row["pearson"]),
-            number(row["spearman"]), number(row["rmse"]), _whole(row["n_genes"]),
+            number(row["spearman"]), number(row["rmse"]),
+            *([number(row["pearson_bins"]), _range(row, "pearson_bins")] if bins else []),
+            _whole(row["n_genes"]),
             _whole(row["n_families"]), _whole(row["n_repeats"]), seconds(row["fit_s"]),
             size(row["peak_memory_bytes"]), "; ".join(marks),
         ])  # fmt: skip
-    return align(header, body, right=(0, *range(2, 14)))
+    return align(header, body, right=(0, *range(2, len(header) - 1)))
 
 
 def _mask_table(rows: pd.DataFrame) -> str:
@@ -294,6 +301,8 @@ def _footnotes(rows: pd.DataFrame, sort_by: str) -> str:
     missing = rows.loc[rows["status"] == "missing", "method"].tolist()
     way = "highest" if HIGHER_IS_BETTER[sort_by] else "lowest"
     text = f"Sorted by pooled {sort_by}, {way} first. Intervals: bootstrap over gene families."
+    if "pearson_bins" in rows and rows["pearson_bins"].notna().any():
+        text += "\nPearson of bins: over all bins of the stretches under test; bootstrap over stretches."
     if (rows["contaminated"] != "").any():
         text += f"\n{SYMBOL} pooled over species of which a model behind the features has seen some: --by-species"
     return text + (f"\nmissing (never run): {', '.join(missing)}" if missing else "")

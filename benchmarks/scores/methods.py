@@ -160,15 +160,26 @@ def group_runs(runs: Iterable[RunResult]) -> list[Group]:
 
     Two runs of one learner and features that differ in parameters, or whose features are of
     different content, are two methods, and their labels say in what they differ; runs that agree
-    in everything but versions are told apart by the digest of their identity.
+    in everything but versions are told apart by the digest of their identity. Runs of task ``tracks``
+    make a group for each track.
     """
     keyed: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
     for run in runs:
         keyed[_group_key(run)].append(run)
-    return [
+    groups = [
         Group(task, target, unit, split, recipe, labels, species, _methods(members))
         for (task, target, unit, split, recipe, labels, species), members in sorted(keyed.items())
     ]
+    return [one for group in groups for one in _parts(group)]
+
+
+def _parts(group: Group) -> list[Group]:
+    """Groups that are shown for one: of task ``tracks`` one for each track."""
+    if group.task != "tracks":
+        return [group]
+    from benchmarks.tracks.views import by_track
+
+    return by_track(group)
 
 
 def _group_key(run: RunResult) -> tuple[Any, ...]:

@@ -182,6 +182,7 @@ def audit(
     genes: pd.DataFrame,
     split: Split,
     repeats: Sequence[int] | None = None,
+    long: int = 0,
 ) -> AuditReport:
     """Measure overlap, identity and shared families across the sides of every fold.
 
@@ -197,9 +198,15 @@ def audit(
     split : Split
     repeats : sequence of int, optional
         All of the split's by default.
+    long : int
+        Bases around each TSS that features show beside the regions of the store.
     """
     notes: list[str] = []
-    windows = gene_windows(store, species, genes)
+    if long:
+        notes.append(
+            f"overlap is of windows of {long:,} bp around the TSS, which the features show"
+        )
+    windows = gene_windows(store, species, genes, long)
     if windows.unplaced:
         notes.append(f"{windows.unplaced:,} windows have no place on a contig: overlap not known")
     sketches = _sketches(store, species, notes)

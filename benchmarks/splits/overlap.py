@@ -48,8 +48,10 @@ def declared_regions(store: Any, species: str) -> list[dict[str, Any]]:
     return [dict(region) for region in regions]
 
 
-def gene_windows(store: Any, species: Sequence[str], genes: pd.DataFrame) -> Windows:
+def gene_windows(store: Any, species: Sequence[str], genes: pd.DataFrame, long: int = 0) -> Windows:
     """Windows of all genes, from anchor, strand and the declared regions.
+
+    ``long`` bases around the TSS, read from the genome, join these.
 
     ``upstream`` and ``downstream`` are in transcript direction: on the − strand the window is
     [anchor − downstream, anchor + upstream).
@@ -60,7 +62,7 @@ def gene_windows(store: Any, species: Sequence[str], genes: pd.DataFrame) -> Win
     strand = genes["strand"].to_numpy(np.int64)
     for one in species:
         rows = np.flatnonzero((genes["species"] == one).to_numpy())
-        for region in declared_regions(store, one):
+        for region in [*declared_regions(store, one), *_long_region(long)]:
             anchor = genes[region["anchor"]].to_numpy(np.int64)[rows]
             known = (anchor >= 0) & (strand[rows] != 0) & (genes["contig"].to_numpy()[rows] != "")
             unplaced += int((~known).sum())
@@ -78,6 +80,11 @@ def gene_windows(store: Any, species: Sequence[str], genes: pd.DataFrame) -> Win
         offset = where * stride - low
         first, last = first + offset, last + offset
     return Windows(rows, first, last, len(genes), unplaced)
+
+
+def _long_region(length: int) -> list[dict[str, Any]]:
+    half = length // 2
+    return [{"anchor": "tss", "upstream": half, "downstream": length - half}] if length else []
 
 
 def _joined(parts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
