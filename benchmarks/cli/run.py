@@ -205,7 +205,7 @@ def _tell(outcomes: list[Any], as_json: bool) -> None:
     facts = []
     for outcome in outcomes:
         metrics = read_run(outcome.path).metrics
-        pooled, masks = {}, {}
+        pooled, masks, tracks = {}, {}, {}
         if metrics is not None:
             rows = metrics[metrics["scope"] == "pooled"]
             pooled = dict(zip(rows["metric"], rows["value"], strict=True))
@@ -213,11 +213,17 @@ def _tell(outcomes: list[Any], as_json: bool) -> None:
                 (metrics["metric"] == "mse") & metrics["scope"].str.fullmatch("mask:[^/]+")
             ]
             masks = dict(zip(by_mask["scope"], by_mask["value"], strict=True))
+            by_track = metrics[
+                (metrics["metric"] == "pearson")
+                & metrics["scope"].str.fullmatch("track:[^/]+(/bins)?")
+            ]
+            tracks = dict(zip(by_track["scope"], by_track["value"], strict=True))
         facts.append(
             {
                 "run": outcome.name, "path": str(outcome.path), "method": outcome.label,
                 "seed": outcome.seed, "state": outcome.state, "error": outcome.error,
                 "pooled": pooled, **({"mse": masks} if masks else {}),
+                **({"pearson": tracks} if tracks else {}),
             }
         )  # fmt: skip
     if as_json:
@@ -228,6 +234,10 @@ def _tell(outcomes: list[Any], as_json: bool) -> None:
         if one.get("mse"):
             told = "mse " + " ".join(
                 f"{k.removeprefix('mask:')} {v:.3f}" for k, v in one["mse"].items()
+            )
+        if one.get("pearson"):
+            told = "pearson " + " ".join(
+                f"{k.removeprefix('track:')} {v:.3f}" for k, v in one["pearson"].items()
             )
         if one["error"]:
             told = f"{one['error']['type']}: {one['error']['message']}"

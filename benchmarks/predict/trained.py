@@ -80,6 +80,11 @@ class TrainedRun:
         )  # fmt: skip
         if self._result.status != "ok":
             raise InputError(f"{self.path}: this run failed, so it has no models; run it again")
+        if self.identity.get("task") == "tracks":
+            raise InputError(
+                f"{self.path}: a run of task tracks, whose models predict tracks and not genes; they stand "
+                "in model/REPEAT-FOLD/enformer, for commands that take a model of tracks (fs score)"
+            )
         self.repeat, self.folds = _folds_with_models(self.path)
         self._cls = _learner_class(self.identity, learner, self.path)
         tissues = tuple(str(name) for name in self.identity.get("tissues") or ())
