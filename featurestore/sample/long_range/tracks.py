@@ -23,7 +23,7 @@ BIN = 32
 CAGE_SPAN = 128
 """Bases around a TSS over which its starts are spread evenly."""
 
-CAGE_SCALE = 1.0
+CAGE_SCALE = 2.5
 """Expected starts per bin of 32 bp and unit of expression, inside the span."""
 
 WIDTH = {"accessibility": 120.0, "enhancer_mark": 250.0}

@@ -199,7 +199,7 @@ def _check_cage(track, row, truth) -> None:
             tss = int(gene["tss"])
             low, high = (tss - 64) // 32 * 32, -(-(tss + 64) // 32) * 32
             counts = float(np.sum(track.values(gene["contig"], low, high, numpy=True))) / 32
-            expected = 4 * float(gene["expression"])
+            expected = 4 * 2.5 * float(gene["expression"])
             total += counts
             deviations.append((counts - expected) ** 2 / expected)
     assert 0.5 < np.mean(deviations) < 2.0
