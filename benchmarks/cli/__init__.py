@@ -26,6 +26,10 @@ from featurestore.cli.common import LazyGroup, main_with_exit_codes
             "benchmarks.cli.mutagenesis:mutagenesis",
             "Score every single-base change of genes or elements.",
         ),
+        "effects": (
+            "benchmarks.cli.effects:effects",
+            "Hold scores of variants by tracks against measured ones.",
+        ),
         "explain": (
             "benchmarks.cli.explain:explain",
             "Where in a gene the signal of trained trees lies.",

@@ -1,0 +1,1 @@
+"""Scores of variants by tracks against what was measured: classification and correlation."""
