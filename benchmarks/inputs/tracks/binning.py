@@ -186,13 +186,13 @@ def read_tidy(
         return not bad.any()
 
     fine = tell(
-        ~(np.isfinite(start) & np.isfinite(end) & (start >= 0) & (end > start)),
+        ~((start >= 0) & (end > start) & np.isfinite(end) & (start % 1 == 0) & (end % 1 == 0)),
         lambda i: f"start {values['start'].iloc[i]} and end {values['end'].iloc[i]}",
         "give whole numbers, 0-based and half-open: 0 ≤ start < end",
     )
     fine &= tell(
         ~(np.isfinite(value) & (value >= 0)),
-        lambda i: f"value {values['value'].iloc[i]!r}",
+        lambda i: f"value {values['value'].iloc[i]}",
         "tracks are amounts: give finite numbers that are not negative, and leave out rows without one",
     )
     if not fine:
