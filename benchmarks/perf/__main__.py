@@ -25,9 +25,11 @@ SECTIONS: Final = {
     "loader": "benchmarks.perf.loader",
     "export": "benchmarks.perf.export",
     "long_windows": "benchmarks.perf.long_windows",
+    "enformer": "benchmarks.perf.enformer",
     "trees": "benchmarks.perf.trees",
     "imputation": "benchmarks.perf.imputation",
     "genotypes": "benchmarks.perf.genotypes",
+    "variant_tracks": "benchmarks.perf.variant_tracks",
 }
 """Each module has ``measure(data, repeats)``, which gives figures by name; some also take ``size``."""
 
