@@ -46,11 +46,17 @@ def write_report(runs: Sequence[RunResult], path: Path, *, bootstrap: int = 1000
 def render_report(runs: Sequence[RunResult], *, bootstrap: int = 1000) -> str:
     """Return the report as HTML; see :func:`write_report`."""
     # matplotlib is imported here, so that the command line starts without it.
+    from benchmarks.report.all_tracks import overviews, shown
     from benchmarks.report.view import group_view
 
     if not runs:
         raise InputError("no runs to report; make some with: bench run")
-    groups = [group_view(g, place, bootstrap) for place, g in enumerate(group_runs(runs))]
+    found = group_runs(runs)
+    tables = {id(group): table for group, table in zip(found, overviews(found), strict=True)}
+    groups = [
+        {**group_view(group, place, bootstrap), "all_tracks": tables[id(group)]}
+        for place, group in enumerate(shown(found))
+    ]
     values: dict[str, Any] = {
         "groups": groups,
         "simulated": any(group["simulated"] for group in groups),

@@ -57,6 +57,10 @@ _IDENTITY: Final = {
     "split": {"name": _TEXT, "digest": _TEXT, "leakage_allowed": (bool,)},
     "store": {"digest": _TEXT, "schema_version": (str, int, float)},
     "tuning": {"trials": _COUNT, "space": {"*": {}}},
+    "tracks": {
+        "digest": _TEXT, "names": [_TEXT], "bin": _COUNT, "window": _COUNT, "target_bins": _COUNT,
+    },
+    "only_folds": [_COUNT],
     "variants": {
         "sets": {"*": _TEXT}, "digest": _TEXT, "heterozygous": {"*": _TEXT}, "copies": _TEXT,
         "pairs": _TEXT, "baseline": {"*": _TEXT}, "lines": _TEXT,

@@ -401,3 +401,21 @@ def test_what_does_not_fit_is_refused_before_a_fit(world, fake, tmp_path, more, 
     with pytest.raises(InputError, match=told):
         plan_runs(world[1], replace(options(world, tmp_path), **more))
     assert not fake.GcLine.fits
+
+
+def test_the_report_shows_all_tracks_and_each(world, fake, tmp_path, monkeypatch):
+    from benchmarks.report import all_tracks
+    from benchmarks.report.html import render_report
+    from tests.benchmarks.test_report import check_offline
+
+    done(world, options(world, tmp_path, GC, "track_fakes:Level"))
+    runs = read_runs(tmp_path)
+    page = check_offline(render_report(runs, bootstrap=20))
+    assert page.text.count("All tracks") == 1
+    assert page.text.count("Leaderboard") == 2
+    assert "bins 1.000" in page.text
+    monkeypatch.setattr(all_tracks, "MOST", 1)
+    page = check_offline(render_report(runs, bootstrap=20))
+    assert page.text.count("Leaderboard") == 1
+    assert "The first 1 tracks have a section" in page.text
+    assert "noisy" in page.text
