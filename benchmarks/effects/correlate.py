@@ -53,6 +53,12 @@ def correlate(
         values = joined.values(name)
         for column, track in enumerate(joined.tracks):
             use = known & np.isfinite(values[:, column])
+            silent = int((use & (values[:, column] == 0) & _has_effect(joined)).sum())
+            if silent:
+                notes.append(
+                    f"{joined.scores.tracks[track]}, {name}: {silent:,} variants with an effect have a score of "
+                    "exactly 0, which sign_accuracy leaves out"
+                )
             label = {"score": name, "track": joined.scores.tracks[track]}
             for scope, here in scopes(joined.table, use):
                 if here.sum() < FEWEST:
@@ -66,6 +72,11 @@ def correlate(
                     for one in _metrics(x, y, cluster[here], bootstrap, seed)
                 ]
     return rows, notes
+
+
+def _has_effect(joined: Joined) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    found: np.ndarray[Any, np.dtype[np.bool_]] = (joined.table["value"].fillna(0) != 0).to_numpy()
+    return found
 
 
 def clusters_of(table: pd.DataFrame) -> tuple[np.ndarray[Any, np.dtype[np.intp]], str]:
