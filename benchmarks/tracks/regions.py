@@ -133,9 +133,10 @@ def make_regions(
     """
     tables = []
     lengths: dict[str, int] = {}
+    load = np.zeros(folds, np.int64)
     for species in signals.species:
         cut, lengths[species] = _cut(signals, species, genes, folds, stretch)
-        cut["fold"] = _dealt(cut, folds, repeat)
+        cut["fold"] = _dealt(cut, load, repeat)
         tables.append(cut)
     table = pd.concat(tables, ignore_index=True)
     empty = sorted(set(range(folds)) - set(table["fold"]))
@@ -184,19 +185,26 @@ def _names(table: pd.DataFrame) -> list[str]:
     return [f"{s}:{c}:{at}" for s, c, at in table[["species", "contig", "start"]].to_numpy()]
 
 
-def _dealt(table: pd.DataFrame, folds: int, repeat: int) -> NDArray[np.int64]:
-    """A fold for each stretch: those with about as many genes go to all folds in turn, shuffled."""
+def _dealt(table: pd.DataFrame, load: NDArray[np.int64], repeat: int) -> NDArray[np.int64]:
+    """A fold for each stretch: of each few in shuffled order that with most genes to where fewest are.
+
+    ``load`` are the genes of each fold so far; they are added to.
+    """
+    folds = len(load)
     species = table["species"].iloc[0]
-    names = _names(table)
-    place = {name: i for i, name in enumerate(shuffled(names, "stretches", repeat))}
-    tie = np.array([place[name] for name in names])
-    bases = (table["end"] - table["start"]).to_numpy()
-    order = np.lexsort((tie, -bases, -table["genes"].to_numpy()))
+    names, genes = _names(table), table["genes"].to_numpy(np.int64)
+    place = {name: i for i, name in enumerate(names)}
+    order = np.array([place[name] for name in shuffled(names, "stretches", repeat)], np.int64)
+    turn = np.array(
+        [int(one) for one in shuffled(map(str, range(folds)), "deal", repeat, species)], np.int64
+    )
     fold = np.empty(len(table), np.int64)
-    for block, start in enumerate(range(0, len(order), folds)):
+    for start in range(0, len(order), folds):
         some = order[start : start + folds]
-        turn = shuffled(map(str, range(folds)), "deal", repeat, species, block)
-        fold[some] = [int(one) for one in turn[: len(some)]]
+        some = some[np.argsort(-genes[some], kind="stable")]
+        to = turn[np.argsort(load[turn], kind="stable")][: len(some)]
+        fold[some] = to
+        load[to] += genes[some]
     return fold
 
 
