@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -241,7 +241,7 @@ def _shuffled(case: _Case) -> str:
 
 
 def _nan(case: _Case) -> str:
-    if case.kind in ("none", "codes"):
+    if case.kind in ("none", "codes", "long"):
         raise _NotApplicable("it looks at no feature that can hold NaN")
     data, fitted = case.few, case.once
 
@@ -272,10 +272,14 @@ def _one_feature(case: _Case) -> str:
         data = case.few.map(one_tissue)
         _require_shape(case.fitted(data).predict(data.test.without_targets()), data.test)
         return "fits one tissue"
-    last = (..., slice(0, 16)) if case.kind == "codes" else (..., slice(0, 1))
+    last = (..., slice(0, _SHORTEST.get(case.kind, 1)))
     data = case.few.map(lambda batch: change_features(batch, lambda x: _first(x, last)))
     _require_shape(case.fitted(data).predict(data.test.without_targets()), data.test)
     return "fits one feature"
+
+
+_SHORTEST: Final[Mapping[str, int]] = {"codes": 16, "long": 128}
+"""Bases of the shortest sequence that a learner is to take."""
 
 
 def _first(values: NDArray[Any], last: Any) -> NDArray[Any]:

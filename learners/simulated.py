@@ -25,7 +25,7 @@ MOTIF: Final = np.array([3, 0, 3, 0, 0, 0, 3, 0], np.uint8)
 
 _FAMILY_SIZE: Final = 6
 
-_PREFERENCE: Final = ("profile", "tabular", "bins", "codes", "none")
+_PREFERENCE: Final = ("profile", "tabular", "bins", "codes", "long", "none")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def simulate(kind: str, *, genes: int, seed: int = 0, targets: int = 1) -> Simul
 
     Parameters
     ----------
-    kind : {"profile", "tabular", "bins", "codes", "none"}
+    kind : {"profile", "tabular", "bins", "codes", "long", "none"}
         ``profile``: as :mod:`learners.imputation.simulated` says, of 6 tissues or ``targets``.
         ``none``: the targets follow from the species and, within it, from the family.
     genes : int
@@ -144,6 +144,19 @@ def _codes(
     return values, count.astype(np.float64)
 
 
+def _long(
+    rng: np.random.Generator, genes: int, species: NDArray[np.str_]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Windows of 512 bp, in whose middle half motifs are planted."""
+    values = rng.choice(4, size=(genes, 512), p=[0.2, 0.3, 0.3, 0.2]).astype(np.uint8)
+    count = rng.integers(0, 7, genes)
+    for gene, wanted in enumerate(count):
+        for slot in rng.choice(20, wanted, replace=False):
+            start = 128 + slot * 12 + rng.integers(0, 4)
+            values[gene, start : start + len(MOTIF)] = MOTIF
+    return values, count.astype(np.float64)
+
+
 def _none(
     rng: np.random.Generator, genes: int, species: NDArray[np.str_]
 ) -> tuple[None, NDArray[np.float64]]:
@@ -158,6 +171,7 @@ _FEATURES: Final[Mapping[str, _Maker]] = {
     "tabular": _tabular,
     "bins": _bins,
     "codes": _codes,
+    "long": _long,
     "none": _none,
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from featurestore.embedders.enformer import Enformer, EnformerConfig
     from learners.neural.objective import Objective
+    from learners.neural.plan import TrainingPlan
 
 SIGNAL: Final = "signal"
 WINDOWS: Final = "long"
@@ -32,8 +33,10 @@ FOLDER: Final = "enformer"
 
 TRAINED: Final = ("all", "lora", "head")
 
+_BASES_A_STEP: Final = 400_000
+
 _TRAINING: Final[Mapping[str, Any]] = {
-    "learning_rate": 5e-4, "weight_decay": 0.0, "batch_size": 8, "epochs": 60, "patience": 12,
+    "learning_rate": 5e-4, "weight_decay": 0.0, "batch_size": 0, "epochs": 0, "patience": 12,
     "warmup": 0.1, "schedule": "constant", "optimiser": "adam", "clip_norm": 0.2, "ema": 0.0,
     "amp": "auto", "shift": 3,
 }  # fmt: skip
@@ -41,7 +44,7 @@ _TRAINING: Final[Mapping[str, Any]] = {
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "mini": {
         **_TRAINING, "dim": 96, "depth": 2, "heads": 4, "dim_divisible_by": 16, "attn_dim_key": 24,
-        "dropout": 0.1, "learning_rate": 2e-3, "weight_decay": 1e-3, "batch_size": 2,
+        "dropout": 0.1, "learning_rate": 2e-3, "weight_decay": 1e-3,
         "schedule": "cosine", "optimiser": "adamw", "clip_norm": 1.0, "ema": 0.99,
     },
     "enformer-plant": {
@@ -58,7 +61,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "tiny": {
         **_TRAINING, "dim": 48, "depth": 1, "heads": 2, "dim_divisible_by": 8, "attn_dim_key": 16,
-        "dropout": 0.1, "learning_rate": 2e-3, "batch_size": 2, "clip_norm": 1.0,
+        "dropout": 0.1, "learning_rate": 2e-3, "clip_norm": 1.0,
     },
 }  # fmt: skip
 """``mini`` trains on two cores in minutes; ``enformer`` is the paper's network and schedule."""
@@ -92,9 +95,12 @@ class EnformerLearner(PresetLearner):
     dim, depth, heads, dropout, learning_rate, weight_decay, batch_size, epochs, patience, shift, amp :
         optional
         None is the preset's. ``shift``: bases by which training windows are moved at most.
+        ``batch_size``: without one as many windows as make 400 kb, 2 to 32. ``epochs``: without,
+        as many as make about 6,000 steps, 8 to 60.
     """
 
     presets = PRESETS
+    steps = (6000, 8, 60)
     apart = frozenset(
         {
             "checkpoint", "trained", "lora_rank", "context", "window", "reverse_complement",
@@ -199,6 +205,14 @@ class EnformerLearner(PresetLearner):
                 add_low_rank(enformer, self.parameters["lora_rank"])
             enformer.get_submodule("_heads").requires_grad_(True)
         return network
+
+    def plan(self) -> TrainingPlan:
+        """How to train it."""
+        if not self.settings["batch_size"]:
+            length = self._layout[_windows_of(self._layout)]["shape"][-1]
+            size = min(max(_BASES_A_STEP // length, 2), 32)
+            self.settings = {**self.settings, "batch_size": size}
+        return super().plan()
 
     def _begin(self, config: EnformerConfig) -> Enformer:
         """Random weights, or those of the checkpoint with new heads."""
