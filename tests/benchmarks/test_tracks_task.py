@@ -419,3 +419,43 @@ def test_the_report_shows_all_tracks_and_each(world, fake, tmp_path, monkeypatch
     assert page.text.count("Leaderboard") == 1
     assert "The first 1 tracks have a section" in page.text
     assert "noisy" in page.text
+
+
+def test_the_command_line_tells_each_track(world, fake, tmp_path):
+    import json
+
+    from click.testing import CliRunner
+
+    from benchmarks.cli import bench
+
+    folder = world[0]
+    asked = [
+        "run", "--store", str(folder / "store.zarr"), "--task", "tracks", "--tracks",
+        str(folder / "tracks.tsv"), "--window", str(WINDOW), "--learner", GC, "--out", str(tmp_path),
+        "--bootstrap", "0", "--only-fold", "0", "--only-fold", "4",
+    ]  # fmt: skip
+    done = CliRunner().invoke(bench, asked, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "pearson gc 1.000 noisy" in done.stdout
+    assert "gc/bins 1.000" in done.stdout
+    assert "windows, predicted" in done.stderr
+    (facts,) = json.loads(CliRunner().invoke(bench, [*asked, "--json"]).stdout)
+    assert facts["state"] == "already there"
+    assert facts["pearson"]["track:gc/bins"] > 0.999
+    told = CliRunner().invoke(bench, ["compare", str(tmp_path)]).stdout
+    assert "Nothing to compare" in told
+    told = CliRunner().invoke(bench, ["leaderboard", str(tmp_path)]).stdout
+    assert "tracks · gc [log2(1+signal)] · families-5fold · folds 0, 4 only" in told
+
+
+def test_a_plan_travels_to_other_processes(world, fake, tmp_path):
+    import pickle
+
+    plan = planned(world, tmp_path)
+    there = pickle.loads(pickle.dumps(plan.data))  # noqa: S301 - our own bytes
+    folds = there.folding(plan.aligned, 0, plan.learner.info)
+    assert folds.identity() == plan.folding.identity()
+    mine, theirs = plan.folding.batches(2)[0], folds.batches(2)[0]
+    for name in ("genome", "tracks"):
+        rows = np.array([3, 0])
+        assert (mine.blocks[name].read(rows) == theirs.blocks[name].read(rows)).all()
