@@ -422,3 +422,21 @@ def test_options_of_tracks_are_of_track_models_alone(dataset, vcf, checkpoint, t
     facts = json.loads(done.stdout)
     assert facts["model"]["scores"] == ["sad_mean"]
     assert facts["scored"] == 8
+
+
+@pytest.mark.parametrize("rows", [[], [("chr1", 5, "A", "<DEL>")]])
+@pytest.mark.parametrize("name", ["s.zarr", "s.parquet", "s.vcf"])
+def test_a_vcf_without_anything_to_score_is_written_all_the_same(
+    dataset, checkpoint, tmp_path, rows, name
+):
+    path = _vcf(tmp_path / "v.vcf", rows)
+    summary, found = _scored(dataset, path, tmp_path / name, Asked(), checkpoint)
+    assert (summary.rows, summary.scored) == (len(rows), 0)
+    if found is None:
+        body = [x for x in (tmp_path / name).read_text().splitlines() if not x.startswith("#")]
+        assert [x.endswith("KEPT=1;MERISTEM_TRACK_NOTE=1||symbolic") for x in body] == [True] * len(
+            rows
+        )
+    else:
+        assert found.rows["reason"].tolist() == ["symbolic"] * len(rows)
+        assert np.isnan(found.values["sad_sum"]).all()

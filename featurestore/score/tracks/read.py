@@ -101,7 +101,7 @@ def _from_parquet(path: Path) -> TrackScores:
     ]
     tracks = list(dict.fromkeys(t for t in label if t))
     number = {track: i for i, track in enumerate(tracks)}
-    column = np.array([number.get(t, -1) for t in label])
+    column = np.array([number.get(t, -1) for t in label], np.int64)
     # A row's lines stand together, its tracks in one order, so a row begins at the first or at none.
     starts = column <= 0
     row = np.cumsum(starts) - 1

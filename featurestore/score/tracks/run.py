@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -149,20 +150,40 @@ def score_tracks(
     check_size(form, plan, len(model.tracks), len(asked.arrays), components, most_gb)
     facts = _facts(source, name, model, asked)
     summary = _summary(variants, source, facts, checked, plan, notes, len(model.tracks))
-    with_journal = Journal(
-        target.with_name(f".{target.name}.journal"), facts,
+    work = _Work(source, model, asked, plan, facts, summary)
+    with _result(work, target, on_progress) as result:
+        summary.components = write(result, target, form, variants, components)
+    summary.seconds, summary.out = time.monotonic() - started, str(target)
+    return summary
+
+
+@dataclass
+class _Work:
+    """What is to be computed, and the summary that is filled on the way."""
+
+    source: Source
+    model: TrackModel
+    asked: Asked
+    plan: Plan
+    facts: dict[str, Any]
+    summary: TrackSummary
+
+
+@contextmanager
+def _result(work: _Work, target: Path, tell: Progress | None) -> Iterator[Result]:
+    """Everything computed; what is remembered over a stop goes once it is written."""
+    model, asked = work.model, work.asked
+    journal = Journal(
+        target.with_name(f".{target.name}.journal"), work.facts,
         width=len(asked.arrays) * len(model.tracks), dtype="<f4",
     )  # fmt: skip
     done = False
     try:
-        order = _run(plan, model, source, asked, with_journal, summary, on_progress)
-        result = Result(plan.rows, order, with_journal.rows(), asked.arrays, model.tracks, facts)
-        summary.components = write(result, target, form, variants, components)
+        order = _run(work, journal, tell)
+        yield Result(work.plan.rows, order, journal.rows(), asked.arrays, model.tracks, work.facts)
         done = True
     finally:
-        with_journal.close(remove=done)
-    summary.seconds, summary.out = time.monotonic() - started, str(target)
-    return summary
+        journal.close(remove=done)
 
 
 def _sites(path: Path, source: Source, examine: Any) -> Iterator[tuple[str, Site]]:
@@ -211,14 +232,13 @@ def _summary(
     )  # fmt: skip
 
 
-def _run(
-    plan: Plan, model: TrackModel, source: Source, asked: Asked, journal: Journal,
-    summary: TrackSummary, tell: Progress | None,
-) -> NDArray[np.int64]:  # fmt: skip
+def _run(work: _Work, journal: Journal, tell: Progress | None) -> NDArray[np.int64]:
     """Compute all windows; gives the row of each line of the journal."""
     from featurestore.score.tracks.predict import Predictor
 
-    predictor = Predictor(model, source.bases, passes_of(asked.shifts, rc=asked.rc))
+    plan, asked, summary = work.plan, work.asked, work.summary
+    passes = passes_of(asked.shifts, rc=asked.rc)
+    predictor = Predictor(work.model, work.source.bases, passes)
     order: list[int] = []
     done = 0
     for place, items in plan.units(asked.batch):
