@@ -171,6 +171,10 @@ def test_around_genes_the_tss_stays_in_the_middle(
             continue
         assert not low < tss < high  # else the deletion would take the TSS
         wanted.add((f"v{number}", species.gene[gene]))
+        first = [t if s > 0 else t - 1 for t, s, c in zip(species.tss, species.strand, species.contig, strict=True) if c == contig]  # fmt: skip
+        assert (
+            rows["nearest_tss"][rows["id"] == f"v{number}"] == min(abs(low - f) for f in first)
+        ).all()
         row = rows.index[(rows["id"] == f"v{number}") & (rows["gene"] == species.gene[gene])]
         assert len(row) == 1
         assert rows.loc[row[0], "distance"] == (low - tss if strand > 0 else tss - 1 - low)
@@ -190,8 +194,10 @@ def test_around_genes_the_tss_stays_in_the_middle(
 
 
 def test_with_the_tss_alone_fewer_bins_give_the_same(dataset, vcf, checkpoint, tmp_path):
-    tss = _scored(dataset, vcf, tmp_path / "a.zarr", Asked(SCORES, window="gene"), checkpoint)[1]
-    both = _scored(dataset, vcf, tmp_path / "b.zarr", Asked(SCORES, ("sum", "tss"), "gene"), checkpoint)[1]  # fmt: skip
+    tss = _scored(
+        dataset, vcf, tmp_path / "a.zarr", Asked(SCORES, window="gene", rc=True), checkpoint
+    )[1]
+    both = _scored(dataset, vcf, tmp_path / "b.zarr", Asked(SCORES, ("sum", "tss"), "gene", rc=True), checkpoint)[1]  # fmt: skip
     assert Asked(SCORES, window="gene").aggregations == ("tss",)
     for name in tss.values:
         _close(tss.values[name], both.values[name])

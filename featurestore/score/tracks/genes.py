@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,11 @@ class Genes:
 
     on: Mapping[str, Sequence[Tss]]
 
+    @cached_property
+    def _first(self) -> dict[str, list[int]]:
+        """First transcribed bases of each contig, in order."""
+        return {contig: sorted(t.first_base for t in found) for contig, found in self.on.items()}
+
     @classmethod
     def of(cls, rows: Iterable[tuple[str, Tss]]) -> Genes:
         """From pairs of contig and TSS, in any order."""
@@ -60,11 +66,9 @@ class Genes:
 
     def nearest(self, contig: str, base: int) -> int | None:
         """Bases to the nearest first transcribed base; None on a contig without genes."""
-        found = self.on.get(contig, ())
-        at = bisect_left(found, base, key=lambda t: t.position)
-        # A TSS of the − strand stands one base beyond its first transcribed base.
-        near = found[max(at - 2, 0) : at + 3]
-        return min((abs(t.distance(base)) for t in near), default=None)
+        found = self._first.get(contig, [])
+        at = bisect_left(found, base)
+        return min((abs(base - first) for first in found[max(at - 1, 0) : at + 1]), default=None)
 
     def only(self, names: Sequence[str]) -> Genes:
         """Some genes by name.
