@@ -1,0 +1,1 @@
+"""What models of long windows read: contributions, mutagenesis, links of enhancers and genes, controls."""
