@@ -108,6 +108,24 @@ def parse(text: str) -> list[Term]:
     return terms
 
 
+def stored_terms(text: str) -> list[Term]:
+    """Terms of a feature expression all of which the store has for haplotypes of lines too.
+
+    Raises
+    ------
+    InputError
+        If one stands for windows of the genome.
+    """
+    terms = parse(text) if text else []
+    for term in terms:
+        if term.group == GENOME:
+            raise InputError(
+                f"feature {term}: lines are read where variants change stored windows, and windows of the "
+                "genome know no lines; name features of the store, such as kmer or onehot"
+            )
+    return terms
+
+
 def longest_window(text: str) -> int:
     """Bases of the longest window of the genome in a feature expression; 0 without one."""
     terms = parse(text) if text else []

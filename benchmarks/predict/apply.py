@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.inputs.features import parse, resolve
+from benchmarks.inputs.features import parse, resolve, stored_terms
 from benchmarks.inputs.genes import gene_frame
 from benchmarks.predict.inputs import match_store
 from benchmarks.predict.trained import Chosen, TrainedRun
@@ -132,8 +132,8 @@ def _lines_of(matched: Matched, species: str, variants: str) -> pd.DataFrame:
     copies = Copies(view)
     features = resolve(store, [species], matched.features)
     spoilt = {
-        int(h) for term in parse(matched.features) for h in view.failed(term.source)
-    } if matched.features else set()  # fmt: skip
+        int(h) for term in stored_terms(matched.features) for h in view.failed(term.source)
+    }  # fmt: skip
     bad = np.array([-2 if not spoilt else h for h in spoilt] or [-2])
     good = features.usable[copies.gene]
     good &= ~(np.isin(copies.first, bad) | np.isin(copies.second, bad))

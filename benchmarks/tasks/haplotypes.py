@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.inputs.features import PooledSource, parse
+from benchmarks.inputs.features import PooledSource, stored_terms
 from learners.batch import Block, BlockSource, FeatureBatch
 from learners.sources import row_valid
 
@@ -106,7 +106,7 @@ def haplotype_sources(
         Rows of genes within the species, and a haplotype of each or −1.
     """
     sources: dict[str, BlockSource] = {}
-    for term in parse(features) if features else []:
+    for term in stored_terms(features):
         plain = store.feature_source(view.species, term.source)
         source: BlockSource = HaplotypeSource(view, term.source, plain, gene, haplotype)
         sources[str(term)] = PooledSource(source) if term.reduction else source

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.inputs.features import Features, parse
+from benchmarks.inputs.features import Features, stored_terms
 from benchmarks.tasks.base import Predict, TaskData
 from benchmarks.tasks.expression import ExpressionTask
 from benchmarks.tasks.haplotypes import (
@@ -82,7 +82,7 @@ class VariantsTask:
         wanted = None if self.lines is None else _read_lines(self.lines)
         found: dict[str, MeasuredLines] = {}
         notes = list(plain.notes)
-        groups = [term.source for term in parse(features.name)] if features.name else []
+        groups = [term.source for term in stored_terms(features.name)]
         for one, name in sets.items():
             view = store.variants(one, name)
             lines = measure(store, view, tissue or None, wanted, groups)

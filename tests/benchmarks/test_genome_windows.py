@@ -159,3 +159,10 @@ def test_learners_without_long_windows_refuse_them(sample, tmp_path):
     _, store = sample
     with pytest.raises(InputError, match="ridge takes"):
         plan_runs(store, RunOptions(["ridge@genome:600"], out=tmp_path))
+
+
+def test_lines_are_not_read_in_windows_of_the_genome(sample, fake, tmp_path):
+    _, store = sample
+    options = RunOptions(["track_fakes:PromoterGc@genome:600"], task="variants", out=tmp_path)
+    with pytest.raises(InputError, match="windows of the genome know no lines"):
+        plan_runs(store, options)
