@@ -243,7 +243,7 @@ class Enformer(nn.Module):
 
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.config.as_dict(), indent=1, sort_keys=True)
+        text = json.dumps(self.config.as_dict(), indent=1)
         (path / "config.json").write_text(text + "\n", encoding="utf-8")
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
