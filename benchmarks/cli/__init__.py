@@ -30,6 +30,26 @@ from featurestore.cli.common import LazyGroup, main_with_exit_codes
             "benchmarks.cli.effects:effects",
             "Hold scores of variants by tracks against measured ones.",
         ),
+        "contributions": (
+            "benchmarks.cli.long_range:contributions",
+            "What each base contributes to a prediction at a TSS.",
+        ),
+        "saturate": (
+            "benchmarks.cli.long_range_controls:saturate",
+            "Every single-base change of elements, by a model of long windows.",
+        ),
+        "links": (
+            "benchmarks.cli.long_range:links",
+            "Score gene-element pairs, against tested ones.",
+        ),
+        "context": (
+            "benchmarks.cli.long_range_controls:context",
+            "Predictions from the middle of the window alone.",
+        ),
+        "signs": (
+            "benchmarks.cli.long_range_controls:signs",
+            "Do predicted effects of alleles have the measured sign?",
+        ),
         "explain": (
             "benchmarks.cli.explain:explain",
             "Where in a gene the signal of trained trees lies.",

@@ -94,11 +94,6 @@ class Responses:
             total += self._tracks(edited, reading, codes, held.convolved[number])
         return total / len(self.readings)
 
-    def windows_of(self, codes: Codes) -> NDArray[np.float64]:
-        """Of whole windows as they stand, in transcript orientation, shape (n, tracks)."""
-        found = self.model.predict(codes)[:, tss_bins(self.model)]
-        return np.asarray(found.mean(axis=1, dtype=np.float64))
-
     def _held(self) -> _Held:
         if self._kept is None:
             codes, convolved = [], []
@@ -166,6 +161,20 @@ def _patched(
             of_convolved(model, bins, wanted)
             for bins in convolved_edits(model, codes, convolved, edited)
         ])  # fmt: skip
+
+
+def of_windows(model: WindowModel, codes: Codes) -> NDArray[np.float64]:
+    """Mean of the bins at the TSS of windows in transcript orientation, shape (n, tracks).
+
+    Windows that differ from the first in a few bases share its convolutions.
+    """
+    wanted = tss_bins(model)
+    convolved = _convolved(model, codes[0]) if len(codes) > 1 else None
+    if convolved is None:
+        found = model.predict(codes)[:, wanted]
+    else:
+        found = _patched(model, codes, codes[0], convolved, wanted)
+    return np.asarray(found.mean(axis=1, dtype=np.float64))
 
 
 def gone(start: int, end: int) -> Replacement:
