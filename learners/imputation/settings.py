@@ -43,7 +43,7 @@ class HybridSettings:
         return self.transformer and (self.tissue_tokens or not self.xgboost)
 
 
-UNSEEN = Growth()
+UNSEEN = Growth(members=3)
 """Trees of genes that show nothing: a faint signal, many columns that say much the same."""
 
 PARTLY = Growth(
