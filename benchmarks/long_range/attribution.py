@@ -62,7 +62,7 @@ def gradient_x_input(model: WindowModel, codes: Codes) -> Attributed:
         value = response(model, x)
         (slope,) = torch.autograd.grad(value.sum(), x)
     found = (slope.float() * x.detach()).sum(-1)[0].cpu().numpy()
-    return Attributed(found.astype(np.float32), float(value))
+    return Attributed(found.astype(np.float32), float(value.detach()))
 
 
 def integrated_gradients(

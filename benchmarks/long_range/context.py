@@ -91,18 +91,18 @@ def predict_kept(session: Session, asked: Asked, tell: Tell | None = None) -> pd
     those of expression as they are.
     """
     rows = []
-    for number, gene in enumerate(session.genes, 1):
+    for index, gene in enumerate(session.genes, 1):
         model = for_species(session.model, gene.species, asked.tracks, asked.heads)
         codes = session.windows.window(gene, model.input_bp)
         lengths = lengths_of(asked, model.input_bp)
         for length in lengths:
-            own = kept(codes, length, asked.rest, asked.seed * 2 + number * 2)
+            own = kept(codes, length, asked.rest, 2 * (asked.seed + index))
             value = float(of_windows(model, own[None])[0].sum())
             if session.opened.unit == "log2(1+signal)":
                 value = float(np.log2(1 + max(value, 0.0)))
             rows.append((gene.species, gene.name, gene.family, length, value))
         if tell:
-            tell(number, len(session.genes))
+            tell(index, len(session.genes))
     return pd.DataFrame(rows, columns=["species", "gene", "family", "length", "prediction"])
 
 

@@ -116,12 +116,10 @@ def write_zarr(
     root: Any = zarr.open_group(path, mode="w")
     genes = [one.gene for one in found]
     root.attrs["meristem_contributions"] = dict(facts)
-    for name, values in (
-        ("gene", [g.name for g in genes]), ("species", [g.species for g in genes]),
-        ("contig", [g.contig for g in genes]),
-    ):  # fmt: skip
-        width = max([len(v) for v in values], default=1) or 1
-        root.create_array(name, data=np.array(values, f"<U{width}"), dimension_names=["gene"])
+    write_labels(
+        root, "gene", gene=[g.name for g in genes], species=[g.species for g in genes],
+        contig=[g.contig for g in genes],
+    )  # fmt: skip
     for name, numbers in (
         ("strand", np.array([g.strand for g in genes], np.int8)),
         ("tss", np.array([g.tss for g in genes], np.int64)),
@@ -131,6 +129,16 @@ def write_zarr(
         root.create_array(name, data=numbers, dimension_names=["gene"])
     _stack(root, "contribution", "position", [one.bases for one in found], 1, dtype)
     _stack(root, "bin_contribution", "bin_start", [one.bins for one in found], bin_bp, dtype)
+
+
+def write_labels(root: Any, dimension: str, **columns: Sequence[str]) -> None:
+    """Arrays of text of one dimension."""
+    for name, values in columns.items():
+        array = root.create_array(
+            name, shape=(len(values),), dtype=str, chunks=(max(len(values), 1),),
+            dimension_names=(dimension,),
+        )  # fmt: skip
+        array[:] = np.array(values, object)
 
 
 def _stack(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.long_range.genes import Element, Gene, GeneWindows, Reading, near
 from benchmarks.long_range.models import WindowModel, for_species
+from benchmarks.long_range.outputs import write_labels
 from benchmarks.long_range.responses import Replacement, Responses
 from benchmarks.long_range.session import Session
 from featurestore.errors import InputError
@@ -187,7 +188,8 @@ def _one(
         rows = list(journal.replay(keys))
         if len(rows) < len(step):
             output = float(responses.reference.sum())
-            new = _effects(responses, [edit for _, _, edit in step[len(rows) :]])
+            # The whole step, so that what goes together, and so rounding, is as in one run.
+            new = _effects(responses, [edit for _, _, edit in step])[len(rows) :]
             values = np.stack([new, np.full(len(new), output)], axis=1)
             journal.append(keys[len(rows) :], values)
             rows += list(values)
@@ -223,12 +225,10 @@ def _write_zarr(path: Path, found: Sequence[Saturated], facts: dict[str, Any]) -
         "delta", data=delta, chunks=(1, longest, 4), dimension_names=["element", "position", "base"]
     )
     root.create_array("reference", data=codes, dimension_names=["element", "position"])
-    for name, values in (
-        ("gene", [one.gene.name for one in found]), ("element", [one.element.name for one in found]),
-        ("contig", [one.element.contig for one in found]),
-    ):  # fmt: skip
-        width = max(max(map(len, values)), 1)
-        root.create_array(name, data=np.array(values, f"<U{width}"), dimension_names=["element"])
+    write_labels(
+        root, "element", gene=[one.gene.name for one in found],
+        element=[one.element.name for one in found], contig=[one.element.contig for one in found],
+    )  # fmt: skip
     for name, numbers in (
         ("start", np.array([one.element.start for one in found], np.int64)),
         ("end", np.array([one.element.end for one in found], np.int64)),
