@@ -167,9 +167,11 @@ class ExpressionNetwork(_WithTrunk):
     ) -> None:  # fmt: skip
         super().__init__(enformer, shift, trained)
         self.feature = feature
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * enformer.config.dim, targets))
-        nn.init.normal_(self.head[1].weight, std=0.01)
-        nn.init.zeros_(self.head[1].bias)
+        last = nn.Linear(2 * enformer.config.dim, targets)
+        with torch.no_grad():
+            last.weight.normal_(std=0.01)
+            last.bias.zero_()
+        self.head = nn.Sequential(nn.Dropout(dropout), last)
 
     def forward(self, values: Mapping[str, Tensor]) -> Tensor:
         """(n, targets)."""
