@@ -22,7 +22,7 @@ from benchmarks.long_range.session import Session
 from benchmarks.runs.files import write_atomic
 from benchmarks.scores.stats import family_weights, percentile_interval
 from benchmarks.text import align, number
-from featurestore.errors import InputError
+from featurestore.errors import InputError, MissingDependencyError
 
 Tell = Callable[[int, int], None]
 
@@ -251,16 +251,24 @@ def _activity(session: Session, gene: Gene, elements: list[Element], asked: Aske
 
 
 def _measured(path: Path, elements: list[Element]) -> Any:
-    import pyBigWig
-
-    file = pyBigWig.open(str(path))
+    """Mean of a bigWig file over elements; bases without a value count as 0."""
+    try:
+        import pyBigWig
+    except ImportError as error:
+        raise MissingDependencyError(
+            "bigWig files are read with pyBigWig: pip install 'meristem[tracks]'"
+        ) from error
+    try:
+        file = pyBigWig.open(str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: is no readable bigWig file") from error
     try:
         lengths = file.chroms()
         found = []
         for e in elements:
             low, high = max(e.start, 0), min(e.end, lengths.get(e.contig, 0))
-            own = file.stats(e.contig, low, high, exact=True)[0] if low < high else None
-            found.append(float(own or 0.0))
+            own = file.stats(e.contig, low, high, type="sum", exact=True)[0] if low < high else None
+            found.append(float(own or 0.0) / (e.end - e.start))
     finally:
         file.close()
     return np.array(found)
