@@ -160,7 +160,7 @@ def group_runs(runs: Iterable[RunResult]) -> list[Group]:
 
     Two runs of one learner and features that differ in parameters, or whose features are of
     different content, are two methods, and their labels say in what they differ; runs that agree
-    in everything but versions are told apart by the digest of their identity. Runs of task ``tracks``
+    in everything but versions are told apart by the digest of the first one's identity. Runs of task ``tracks``
     make a group for each track.
     """
     keyed: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
@@ -258,11 +258,28 @@ def _differing(params: list[dict[str, Any]]) -> list[str]:
 
 
 def _by_seed(label: str, runs: list[RunResult]) -> list[tuple[str, list[RunResult]]]:
-    """One method, unless a seed stands twice: then every run is a method of its own."""
-    if max(Counter(seed_of(run) for run in runs).values()) == 1:
+    """One method, unless a seed stands twice.
+
+    Then runs that agree in all that is said of learner and versions are a method each, and where a seed
+    still stands twice every run is one.
+    """
+    if _once_a_seed(runs):
         return [(label, runs)]
-    named = []
+    alike: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        digest = str(run.run.get("identity_digest") or run.path.name)[:8]
-        named.append((f"{label} [{digest}]", [run]))
-    return named
+        said = {name: run.identity.get(name) for name in ("learner", "versions")}
+        alike[_canonical(said)].append(run)
+    parts = [
+        part
+        for members in alike.values()
+        for part in ([members] if _once_a_seed(members) else [[run] for run in members])
+    ]
+    return [(f"{label} [{_short_digest(part[0])}]", part) for part in parts]
+
+
+def _once_a_seed(runs: list[RunResult]) -> bool:
+    return max(Counter(seed_of(run) for run in runs).values()) == 1
+
+
+def _short_digest(run: RunResult) -> str:
+    return str(run.run.get("identity_digest") or run.path.name)[:8]

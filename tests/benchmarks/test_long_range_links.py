@@ -408,7 +408,7 @@ def test_models_and_elements_are_read_or_refused(place, tmp_path):
 def test_a_run_is_explained_by_the_model_of_a_fold_at_its_genes_under_test(place, tmp_path):
     runs = tmp_path / "runs"
     words = ["run", "--store", str(place / "store.zarr"), "--out", str(runs), "--learner", "enformer@genome:2048",
-             "--param", "enformer.preset=tiny", "--param", "enformer.epochs=1", "--split", "random-2fold",
+             "--param", "enformer.preset=tiny", "--param", "enformer.epochs=1", "--split", "families-2fold",
              "--bootstrap", "0", "--threads", "1"]  # fmt: skip
     done = CliRunner().invoke(bench, words)
     assert done.exit_code == 0, done.output
