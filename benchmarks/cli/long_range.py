@@ -64,6 +64,8 @@ def tell_all(session: Any, lines: Sequence[str]) -> None:
     """What was left out, what was found, and whether it is simulated."""
     for line in session.tally.sentences():
         click.echo(for_terminal(f"left out: {line}"), err=True)
+    for line in session.notes:
+        click.echo(for_terminal(f"note: {line}"), err=True)
     for line in lines:
         click.echo(for_terminal(line))
     if session.simulated:
@@ -154,7 +156,8 @@ def links(out: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         echo_json(found.as_json())
         return
-    tell_all(session, [*found.notes, *([found.text()] if found.areas else []), f"{out}: {found.rows:,} pairs"])  # fmt: skip
+    session.notes = found.notes
+    tell_all(session, [*([found.text()] if found.areas else []), f"{out}: {found.rows:,} pairs"])  # fmt: skip
 
 
 def numbers_of(text: str, option: str) -> tuple[int, ...]:

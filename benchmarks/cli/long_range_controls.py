@@ -48,10 +48,14 @@ def saturate(out: Path, as_json: bool, **options: Any) -> None:
         raise InputError("whose TSS? Name genes with --gene or --genes, or draw some with --most")
     found = _placed(choice, options, out) if options["sequences"] else _genomic(choice, options, out)  # fmt: skip
     session, facts = found
+    from benchmarks.report.mutagenesis import write_page
+
+    page = write_page(out, "enformer", [*session.notes, *session.tally.sentences()], simulated=session.simulated)  # fmt: skip
+    facts["page"] = str(page)
     if as_json:
         echo_json(facts)
         return
-    tell_all(session, [*facts["lines"], f"{out}: {facts['changes']:,} changes"])
+    tell_all(session, [*facts["lines"], f"{page}: {facts['changes']:,} changes"])
 
 
 def _genomic(choice: Any, options: dict[str, Any], out: Path) -> tuple[Any, dict[str, Any]]:

@@ -107,19 +107,23 @@ class Linked:
         return found
 
     def text(self) -> str:
-        """Aligned columns."""
+        """Aligned columns: auPRC with its interval and its lead over distance, auROC beside it."""
+        auroc = {
+            (a["stratum"], a["score"]): a["value"] for a in self.areas if a["metric"] == "auroc"
+        }
         body = [
             [
-                a["stratum"], a["score"], a["metric"], number(a["value"]),
+                a["stratum"], a["score"], number(a["value"]),
                 f"[{number(a['ci_low'])}, {number(a['ci_high'])}]",
                 number(a["minus_distance"], sign=True),
                 f"[{number(a['difference_low'], sign=True)}, {number(a['difference_high'], sign=True)}]",
-                f"{a['n_positive']:,} / {a['n']:,}", f"{a['n_genes']:,}",
+                number(auroc[a["stratum"], a["score"]]), f"{a['n_positive']:,} / {a['n']:,}",
+                f"{a['n_genes']:,}",
             ]
-            for a in self.areas
+            for a in self.areas if a["metric"] == "auprc"
         ]  # fmt: skip
-        head = ["distance", "score", "metric", "value", "95 % interval", "less 1/distance", "95 % interval", "positive", "genes"]  # fmt: skip
-        return align(head, body, {3, 5, 7, 8})
+        head = ["distance", "score", "auPRC", "95 % interval", "less 1/distance", "95 % interval", "auROC", "positive", "genes"]  # fmt: skip
+        return align(head, body, {2, 4, 6, 7, 8})
 
 
 def link(
@@ -156,9 +160,22 @@ def link(
         )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(out, index=False)
-    found = Linked(len(table), areas, {**facts, "left_out": session.tally.facts()})
+    notes = [
+        *session.notes,
+        *(_without(areas, held["distance"], asked) if pairs is not None else []),
+    ]
+    found = Linked(len(table), areas, {**facts, "left_out": session.tally.facts()}, notes)
     _write(out.with_suffix(".json"), found)
     return found
+
+
+def _without(areas: Sequence[Any], distance: pd.Series, asked: Asked) -> list[str]:
+    """Strata that nothing can be told of."""
+    have = {a["stratum"] for a in areas}
+    return [
+        f"of the {rows.sum():,} pairs at {name} all have one label, so that no area is told"
+        for name, rows in strata(distance, asked.edges) if rows.any() and name not in have
+    ]  # fmt: skip
 
 
 def _facts(asked: Asked) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Session:
     genes: list[Gene]
     tally: Tally = field(default_factory=Tally)
     simulated: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def model(self) -> Any:
@@ -91,12 +92,20 @@ def open_session(choice: Choice) -> Session:
     genes = windows.genes(choice.genes, choice.species, tally)
     if choice.contigs:
         genes = [g for g in genes if g.contig in choice.contigs]
-    if choice.tested:
+    notes = []
+    if choice.tested or opened.run is not None:
         tested = tested_genes(opened)
-        genes = [g for g in genes if (g.species, g.name) in tested]
+        own = [g for g in genes if (g.species, g.name) in tested]
+        if len(own) < len(genes) and not choice.tested:
+            notes.append(
+                f"{len(genes) - len(own):,} of {len(genes):,} genes were not under test in fold "
+                f"{opened.fold}: the model may have learned from them; --tested leaves them out"
+            )
+        genes = own if choice.tested else genes
     if not genes:
         raise InputError(f"no gene of {choice.store} is left: " + " ".join(tally.sentences()))
-    return Session(opened, windows, some(genes, choice.most, choice.seed), tally, _simulated(store))
+    kept = some(genes, choice.most, choice.seed)
+    return Session(opened, windows, kept, tally, _simulated(store), notes)
 
 
 def some(genes: Sequence[Gene], most: int, seed: int) -> list[Gene]:

@@ -170,8 +170,8 @@ def refuse_gene_centred(group: str, identity: Mapping[str, Any]) -> None:
     if is_gene_centred(identity):
         raise InputError(
             f"embedder {group!r} reads one window of {identity['input_bp']:,} bp a gene, and mutagenesis computes "
-            "the bins that a base touches: it takes runs on features of bins, such as kmer; variants under a "
-            "model of long windows are what 'fs score' is for"
+            "the bins that a base touches: it takes runs on features of bins, such as kmer; models of long "
+            "windows have 'bench saturate' and 'fs score'"
         )
 
 

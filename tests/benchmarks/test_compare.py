@@ -183,6 +183,20 @@ def test_one_learner_with_two_parameters_is_two_methods(tmp_path):
     assert len(compare(runs, bootstrap=20).pairs) == 1
 
 
+def test_seeds_run_under_two_versions_are_two_methods(tmp_path):
+    genes = population(100)
+    runs = [
+        write_run(tmp_path, seed=seed, versions={"xgboost": version}, genes=genes, bootstrap=0)
+        for version in ("3.1", "3.2")
+        for seed in range(3)
+    ]
+    methods = group_runs(runs)[0].methods
+    assert [len(method.runs) for method in methods] == [3, 3]
+    for method in methods:
+        assert len({run.identity["versions"]["xgboost"] for run in method.runs}) == 1
+        assert method.label == f"ridge@kmer [{method.runs[0].run['identity_digest'][:8]}]"
+
+
 def test_features_of_other_content_are_another_method_of_one_group(tmp_path):
     runs = [
         write_run(tmp_path, "ridge", seed=seed, store={"digest": digit * 64}, r2=r2)
