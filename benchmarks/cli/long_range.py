@@ -60,6 +60,17 @@ def choice_of(options: dict[str, Any]) -> Any:
     )  # fmt: skip
 
 
+def need_genes(choice: Any) -> None:
+    """Refuse to begin with all genes of a store where each takes long.
+
+    Raises
+    ------
+    InputError
+    """
+    if not (choice.genes or choice.tested or choice.most or choice.contigs):
+        raise InputError("whose TSS? Name genes with --gene or --genes, or draw some with --most")
+
+
 def tell_all(session: Any, lines: Sequence[str]) -> None:
     """What was left out, what was found, and whether it is simulated."""
     for line in session.tally.sentences():
@@ -107,6 +118,7 @@ def contributions(out: Path, as_json: bool, **options: Any) -> None:
         options["steps"], options["shuffles"], options["seed"],
     )  # fmt: skip
     region = parse_region(options["region"]) if options["region"] else None
+    need_genes(choice)
     session = open_session(choice)
     facts = explain(
         session, asked, out, element_file=options["element_file"], region=region,

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from benchmarks.cli.long_range import choice_of, model_options, numbers_of, progress, tell_all
+from benchmarks.cli.long_range import (
+    choice_of,
+    model_options,
+    need_genes,
+    numbers_of,
+    progress,
+    tell_all,
+)
 from benchmarks.text import number
 from featurestore.cells import for_terminal
 from featurestore.cli.common import echo_json, json_option
@@ -44,8 +51,7 @@ def saturate(out: Path, as_json: bool, **options: Any) -> None:
     if options["sequences"] and (options["rc"] or options["shifts"] != "0"):
         raise InputError("--rc and --shifts go with elements of the genome")
     choice = choice_of(options)
-    if not choice.genes and not choice.tested and not choice.most:
-        raise InputError("whose TSS? Name genes with --gene or --genes, or draw some with --most")
+    need_genes(choice)
     found = _placed(choice, options, out) if options["sequences"] else _genomic(choice, options, out)  # fmt: skip
     session, facts = found
     from benchmarks.report.mutagenesis import write_page

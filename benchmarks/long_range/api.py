@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from benchmarks.long_range.contributions import (
     METHODS,
+    PER_BASE,
     Asked,
     Contribution,
     contributions,
@@ -20,11 +22,11 @@ from benchmarks.long_range.genes import read_elements
 from benchmarks.long_range.logo import strongest, write_logo
 from benchmarks.long_range.outputs import (
     ZARR,
+    ContributionStore,
     check_folder,
     safe_name,
     write_about,
     write_bigwig,
-    write_zarr,
 )
 from benchmarks.long_range.session import Session
 from featurestore.errors import InputError
@@ -72,8 +74,14 @@ def explain(
     facts: dict[str, Any] = {**session.facts(), **asked.facts()}
     out.mkdir(parents=True, exist_ok=True)
     write_about(out, facts)
-    found = []
+    found: list[Contribution] = []
     bin_bp = session.model.bin_bp
+    held = None
+    if asked.method in METHODS[:3]:
+        held = ContributionStore(
+            out / ZARR, session.genes, facts, session.model.input_bp, bin_bp, dtype=zarr_dtype,
+            per_base=asked.method in PER_BASE,
+        )  # fmt: skip
     for one in contributions(
         session.model, session.windows, session.genes, asked, elements, session.tally, tell
     ):
@@ -84,9 +92,10 @@ def explain(
             write_bigwig(out / f"{name}.{asked.method}.bw", contigs, one, bin_bp)
         if one.bases is not None and logo_width:
             _logo(session, out / f"{name}.{asked.method}.svg", one, region, logo_width)
-        found.append(one)
-    if asked.method in METHODS[:3]:
-        write_zarr(out / ZARR, found, bin_bp, facts, zarr_dtype)
+        if held is not None:
+            held.add(len(found), one)
+        # What is on disk does not stay in memory.
+        found.append(replace(one, bases=None, bins=None))
     _gene_table(found).to_csv(out / "genes.tsv", sep="\t", index=False)
     if elements:
         table = element_table(found, asked.method)
@@ -126,15 +135,11 @@ def _gene_table(found: Sequence[Contribution]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             (one.gene.species, one.gene.name, one.gene.contig, one.gene.tss, one.gene.strand,
-             one.output, _total(one), one.difference, one.gap)
+             one.output, one.total, one.difference, one.gap)
             for one in found
         ],
         columns=["species", "gene", "contig", "tss", "strand", "output", "sum", "difference", "gap"],
     )  # fmt: skip
-
-
-def _total(one: Contribution) -> float:
-    return float("nan") if one.bases is None else float(one.bases.sum(dtype=np.float64))
 
 
 def _notes(found: Sequence[Contribution]) -> list[str]:

@@ -97,8 +97,11 @@ class Contribution:
         Mean of |contribution| over each bin; attention as it is.
     elements : list of (element, score)
         What each element of the window contributes (see :func:`of_elements`).
-    gap : float
-        By how much integrated gradients miss the difference of the responses; NaN otherwise.
+    gap, difference : float
+        Difference of the responses that integrated gradients should add up to, and by how much they
+        miss it; NaN otherwise.
+    total : float
+        Sum over bases; NaN where there are none.
     """
 
     gene: Gene
@@ -108,6 +111,7 @@ class Contribution:
     elements: list[tuple[Element, float]] = field(default_factory=list)
     gap: float = float("nan")
     difference: float = float("nan")
+    total: float = float("nan")
 
 
 def contributions(
@@ -155,7 +159,8 @@ def _of_gene(
     one = by_base(model, codes, asked)
     bins = np.abs(one.bases).reshape(-1, model.bin_bp).mean(1).astype(np.float32)
     found = [(e, sum_over(one.bases, gene, e)) for e in elements]
-    return Contribution(gene, one.output, one.bases, bins, found, one.gap, one.difference)
+    total = float(one.bases.sum(dtype=np.float64))
+    return Contribution(gene, one.output, one.bases, bins, found, one.gap, one.difference, total)
 
 
 def by_base(model: WindowModel, codes: NDArray[np.uint8], asked: Asked) -> Attributed:

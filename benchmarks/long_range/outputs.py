@@ -100,35 +100,68 @@ def write_bigwig(
     part.replace(path)
 
 
-def write_zarr(
-    path: Path, found: Sequence[Contribution], bin_bp: int, facts: Mapping[str, Any],
-    dtype: str = "float32",
-) -> None:  # fmt: skip
-    """Contributions by gene and position.
+class ContributionStore:
+    """Contributions by gene and position, written as they come.
 
     ``contribution (gene, position)`` in transcript orientation with ``position`` in bp from the TSS
     (0 is the first transcribed base), ``bin_contribution (gene, bin)`` with ``bin_start`` likewise:
     the mean of |contribution|, or attention; ``gene``, ``species``, ``contig``, ``strand``, ``tss``
     (0-based boundary), ``output (gene)``.
-    """
-    import zarr
 
-    root: Any = zarr.open_group(path, mode="w")
-    genes = [one.gene for one in found]
-    root.attrs["meristem_contributions"] = dict(facts)
-    write_labels(
-        root, "gene", gene=[g.name for g in genes], species=[g.species for g in genes],
-        contig=[g.contig for g in genes],
-    )  # fmt: skip
-    for name, numbers in (
-        ("strand", np.array([g.strand for g in genes], np.int8)),
-        ("tss", np.array([g.tss for g in genes], np.int64)),
-        ("output", np.array([one.output for one in found])),
-        ("gap", np.array([one.gap for one in found])),
-    ):
-        root.create_array(name, data=numbers, dimension_names=["gene"])
-    _stack(root, "contribution", "position", [one.bases for one in found], 1, dtype)
-    _stack(root, "bin_contribution", "bin_start", [one.bins for one in found], bin_bp, dtype)
+    Parameters
+    ----------
+    path : Path
+        A Zarr group, made anew.
+    genes : sequence of Gene
+    facts : mapping
+        Plain JSON types.
+    length, bin_bp : int
+        Of a window, of a bin of it.
+    dtype : {"float16", "float32"}
+    per_base : bool
+        Whether there are contributions of bases; of attention there are none.
+    """
+
+    def __init__(
+        self, path: Path, genes: Sequence[Gene], facts: Mapping[str, Any], length: int,
+        bin_bp: int, *, dtype: str = "float32", per_base: bool = True,
+    ) -> None:  # fmt: skip
+        import zarr
+
+        root: Any = zarr.open_group(path, mode="w")
+        root.attrs["meristem_contributions"] = dict(facts)
+        write_labels(
+            root, "gene", gene=[g.name for g in genes], species=[g.species for g in genes],
+            contig=[g.contig for g in genes],
+        )  # fmt: skip
+        for name, numbers in (
+            ("strand", np.array([g.strand for g in genes], np.int8)),
+            ("tss", np.array([g.tss for g in genes], np.int64)),
+        ):
+            root.create_array(name, data=numbers, dimension_names=["gene"])
+        self._output = root.create_array(
+            "output", shape=(len(genes),), dtype="float64", fill_value=float("nan"),
+            dimension_names=["gene"],
+        )  # fmt: skip
+        self._dtype, self._arrays = dtype, []
+        kinds = [("bin_contribution", "bin_start", "bin", bin_bp)]
+        if per_base:
+            kinds.insert(0, ("contribution", "position", "position", 1))
+        for name, axis, dimension, step in kinds:
+            count = length // step
+            self._arrays.append(root.create_array(
+                name, shape=(len(genes), count), chunks=(1, count), dtype=dtype,
+                fill_value=float("nan"), dimension_names=["gene", dimension],
+            ))  # fmt: skip
+            starts = np.arange(count, dtype=np.int64) * step - length // 2
+            root.create_array(axis, data=starts, dimension_names=[dimension])
+
+    def add(self, index: int, one: Contribution) -> None:
+        """Write one gene."""
+        rows = [row for row in (one.bases, one.bins) if row is not None]
+        for array, row in zip(self._arrays, rows, strict=True):
+            array[index] = row.astype(self._dtype)
+        self._output[index] = one.output
 
 
 def write_labels(root: Any, dimension: str, **columns: Sequence[str]) -> None:
@@ -139,24 +172,6 @@ def write_labels(root: Any, dimension: str, **columns: Sequence[str]) -> None:
             dimension_names=(dimension,),
         )  # fmt: skip
         array[:] = np.array(values, object)
-
-
-def _stack(
-    root: Any, name: str, axis: str, rows: Sequence[Floats | None], step: int, dtype: str
-) -> None:
-    known = [row for row in rows if row is not None]
-    if not known or len(known) < len(rows):
-        return
-    length = len(known[0])
-    place = "position" if step == 1 else "bin"
-    array = root.create_array(
-        name, shape=(len(known), length), chunks=(1, length), dtype=dtype,
-        dimension_names=["gene", place],
-    )  # fmt: skip
-    for index, row in enumerate(known):
-        array[index] = row.astype(dtype)
-    starts = (np.arange(length, dtype=np.int64) - length // 2) * step
-    root.create_array(axis, data=starts, dimension_names=[place])
 
 
 def write_about(out: Path, facts: Mapping[str, Any]) -> None:

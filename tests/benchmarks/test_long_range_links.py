@@ -311,6 +311,9 @@ def test_bench_contributions_writes_what_it_says(place, tmp_path):
     assert list(root["gene"][:]) == ["G00002", "G00005"]
     assert root["contribution"].shape == (2, 2048)
     assert root["position"][:][1024] == 0
+    assert (root["bin_start"][:][[0, 8]] == [-1024, 0]).all()
+    held = np.abs(root["contribution"][1]).reshape(16, 128).mean(1)
+    np.testing.assert_allclose(root["bin_contribution"][1], held, rtol=1e-4)
     names = {p.name for p in out.iterdir()}
     assert {"G00002.gradient_x_input.bw", "G00005.gradient_x_input.svg", "genes.tsv", "elements.tsv", "about.json"} <= names  # fmt: skip
     table = pd.read_csv(out / "elements.tsv", sep="\t")
@@ -378,10 +381,11 @@ def test_bench_signs(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("contributions", "--method", "ablation", "--out", "o"), "--elements BED"),
+        (("contributions", "--method", "ablation", "--most", "1", "--out", "o"), "--elements BED"),
+        (("contributions", "--out", "o"), "--most"),
         (("contributions", "--gene", "G0000", "--out", "o"), "G0000"),
-        (("contributions", "--track", "cagee", "--out", "o"), "cage"),
-        (("contributions", "--fold", "1", "--out", "o"), "trained run"),
+        (("contributions", "--most", "1", "--track", "cagee", "--out", "o"), "cage"),
+        (("contributions", "--most", "1", "--fold", "1", "--out", "o"), "trained run"),
         (("links", "--out", "o.parquet"), "--pairs"),
         (("saturate", "--region", "chr1:5-9", "--out", "o"), "--gene"),
         (("context", "--tested", "--out", "o"), "trained runs alone"),
