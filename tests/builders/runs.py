@@ -95,7 +95,7 @@ def identity_of(
     params: Mapping[str, Any] | None = None, task: str = "expression", labels: str = "d" * 64,
     split: str = "families-5fold", split_digest: str | None = None, simulated: bool = True,
     species: Sequence[str] = SPECIES, leakage: bool = False,
-    store: Mapping[str, str] | None = None,
+    store: Mapping[str, str] | None = None, versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What makes a run what it is."""
     return {
@@ -111,7 +111,7 @@ def identity_of(
         },
         "features": features, "seed": seed,
         "store": {"digest": "5" * 64, "schema_version": "1.0", **(store or {})}, "labels_digest": labels,
-        "species": list(species), "versions": {"meristem": "0.1.0", "numpy": "2.4.6"},
+        "species": list(species), "versions": {"meristem": "0.1.0", "numpy": "2.4.6", **(versions or {})},
     }  # fmt: skip
 
 
