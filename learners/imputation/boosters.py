@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,49 +86,82 @@ class Boosters:
         -------
         float64 array, shape (m, t)
         """
+        self._before = len(table)
+        count = targets.shape[1]
+
+        def found_of(own: list[int], budget: Budget) -> list[list[Any]]:
+            seen = self._matrix(table, None, budget)
+            stop = self._matrix(held, seen, budget) if len(held) else None
+            found = []
+            for target in own:
+                seen.set_label(targets[:, target])
+                if stop is not None:
+                    stop.set_label(wanted[:, target])
+                found.append(
+                    [self._searched(seen, stop, m, budget) for m in range(self.growth.members)]
+                )
+            return found
+
+        self.models = self._spread(count, found_of)
+        self.rounds = [
+            round(np.mean([m.num_boosted_rounds() for m in found])) for found in self.models
+        ]
+        return self.predict(held) if len(held) else np.zeros((0, count))
+
+    def _searched(self, seen: Any, stop: Any, member: int, budget: Budget) -> Any:
+        """One booster, with the rounds that do best on the rows held out."""
         import xgboost
 
-        self._before = len(table)
-        seen = self._matrix(table, None)
-        stop = self._matrix(held, seen) if len(held) else None
-        out = np.zeros((len(held), targets.shape[1]))
-        self.rounds, self.models = [], []
-        for target in range(targets.shape[1]):
-            seen.set_label(targets[:, target])
-            if stop is not None:
-                stop.set_label(wanted[:, target])
-            found = []
-            for member in range(self.growth.members):
-                parameters = self.growth.parameters(self.seed + member, self.budget)
-                if stop is None:
-                    found.append(xgboost.train(parameters, seen, min(_UNSTOPPED, self.limit)))
-                    continue
-                model = xgboost.train(
-                    parameters, seen, self.limit, evals=[(stop, "valid")], verbose_eval=False,
-                    early_stopping_rounds=self.growth.patience,
-                )  # fmt: skip
-                found.append(model[: model.best_iteration + 1])
-            self.models.append(found)
-            self.rounds.append(round(np.mean([m.num_boosted_rounds() for m in found])))
-            for model in found:
-                out[:, target] += model.inplace_predict(held) / len(found) if len(held) else 0.0
-        return out
+        parameters = self.growth.parameters(self.seed + member, budget)
+        if stop is None:
+            return xgboost.train(parameters, seen, min(_UNSTOPPED, self.limit))
+        model = xgboost.train(
+            parameters, seen, self.limit, evals=[(stop, "valid")], verbose_eval=False,
+            early_stopping_rounds=self.growth.patience,
+        )  # fmt: skip
+        return model[: model.best_iteration + 1]
 
     def refit(self, table: NDArray[Any], targets: NDArray[Any]) -> None:
         """Fit again on more rows, by as much longer as there are more of them."""
         import xgboost
 
-        seen = self._matrix(table, None)
-        self.models = []
-        for target, best in enumerate(self.rounds):
-            seen.set_label(targets[:, target])
-            rounds = scaled_rounds(best, self._before, len(table))
-            self.models.append(
-                [
-                    xgboost.train(self.growth.parameters(self.seed + m, self.budget), seen, rounds)
-                    for m in range(self.growth.members)
-                ]
-            )
+        def fitted(own: list[int], budget: Budget) -> list[list[Any]]:
+            seen = self._matrix(table, None, budget)
+            found = []
+            for target in own:
+                seen.set_label(targets[:, target])
+                rounds = scaled_rounds(self.rounds[target], self._before, len(table))
+                found.append(
+                    [
+                        xgboost.train(self.growth.parameters(self.seed + m, budget), seen, rounds)
+                        for m in range(self.growth.members)
+                    ]
+                )
+            return found
+
+        self.models = self._spread(len(self.rounds), fitted)
+
+    def _spread(
+        self, count: int, work: Callable[[list[int], Budget], list[list[Any]]]
+    ) -> list[list[Any]]:
+        """What is found of each target; as many targets at once as there are threads.
+
+        A booster of so few rows is grown no faster by two threads than by one; two boosters are. Each
+        thread has matrices of its own, as they hold the labels.
+        """
+        threads = threads_of(self.budget)
+        workers = max(1, min(threads, count))
+        budget = replace(self.budget, threads=max(1, threads // workers))
+        groups = [list(range(first, count, workers)) for first in range(workers)]
+        if workers == 1:
+            return work(groups[0], budget)
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(lambda own: work(own, budget), groups))
+        found: list[list[Any]] = [[] for _ in range(count)]
+        for own, models in zip(groups, parts, strict=True):
+            for target, members in zip(own, models, strict=True):
+                found[target] = members
+        return found
 
     def predict(self, table: NDArray[Any]) -> NDArray[np.float64]:
         """Shape (n, t)."""
@@ -138,11 +172,11 @@ class Boosters:
             out[:, target] /= len(models)
         return out
 
-    def _matrix(self, table: NDArray[Any], like: Any) -> Any:
+    def _matrix(self, table: NDArray[Any], like: Any, budget: Budget) -> Any:
         import xgboost
 
         return xgboost.QuantileDMatrix(
-            table, ref=like, max_bin=self.growth.max_bin, nthread=threads_of(self.budget)
+            table, ref=like, max_bin=self.growth.max_bin, nthread=threads_of(budget)
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:

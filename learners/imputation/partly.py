@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from learners.base import Budget
 from learners.batch import FeatureBatch
+from learners.compute import threads_of
 from learners.imputation.boosters import Boosters, part_of, prefixed, stacked
 from learners.imputation.folds import NetworkFolds, made_batch
 from learners.imputation.settings import PARTLY, SIMILAR, TOKENS_PARTLY, HybridSettings
@@ -96,6 +98,7 @@ class Partly:
         self._masks: NDArray[np.bool_] | None = None
         self._families: Mapping[str, str] = {}
         self._seed = 0
+        self._threads = 1
 
     def look_at(self, references: Profiles, space: Space) -> None:
         """Take up the references."""
@@ -128,18 +131,43 @@ class Partly:
         facts, held = self._facts(examples, known), self._facts(view)
         out = held.table.given.copy()
         every = np.arange(len(out), dtype=np.int64)
-        for tissue in range(known.tissues):
+        alone = replace(budget, threads=1)
+        self._threads = threads_of(budget)
+        self.boosters = [Boosters(PARTLY, seed + t, alone) for t in range(known.tissues)]
+
+        def told(tissue: int) -> tuple[NDArray[Any], ...] | None:
             rows = np.flatnonzero(examples.asked[:, tissue])
             stop = np.flatnonzero(view.asked[:, tissue])
-            self.boosters.append(Boosters(PARTLY, seed + tissue, budget))
             if not len(rows):
-                continue
-            self.boosters[-1].search(
+                return None
+            return (
                 facts.columns(tissue, rows), facts.residual(examples, tissue, rows),
                 held.columns(tissue, stop), held.residual(view, tissue, stop),
             )  # fmt: skip
-            out[:, tissue] += self.boosters[-1].predict(held.columns(tissue, every))[:, 0]
+
+        self._at_once(told, lambda boosters, tables: boosters.search(*tables))
+        for tissue, boosters in enumerate(self.boosters):
+            if boosters.models:
+                out[:, tissue] += boosters.predict(held.columns(tissue, every))[:, 0]
         return out
+
+    def _at_once(
+        self,
+        told: Callable[[int], tuple[NDArray[Any], ...] | None],
+        grow: Callable[[Boosters, tuple[NDArray[Any], ...]], object],
+    ) -> None:
+        """Grow the trees of as many tissues at once as there are threads.
+
+        Those of one tissue are grown no faster by two threads than by one. Tables are made here, one
+        after the other.
+        """
+        tissues = range(len(self.boosters))
+        with ThreadPoolExecutor(self._threads) as pool:
+            for first in tissues[:: self._threads]:
+                some = [(t, told(t)) for t in tissues[first : first + self._threads]]
+                jobs = [pool.submit(grow, self.boosters[t], x) for t, x in some if x is not None]
+                for job in jobs:
+                    job.result()
 
     def refit(self, known: Profiles, references: Profiles) -> None:
         """Trees again, on training and validation profiles made one; networks are not."""
@@ -149,11 +177,14 @@ class Partly:
             return
         examples = views_of(known, self._masks, self._seed)
         facts = self._facts(examples, known)
-        for tissue, boosters in enumerate(self.boosters):
+
+        def told(tissue: int) -> tuple[NDArray[Any], ...] | None:
             rows = np.flatnonzero(examples.asked[:, tissue])
-            if boosters.rounds:
-                left = facts.residual(examples, tissue, rows)
-                boosters.refit(facts.columns(tissue, rows), left)
+            if not self.boosters[tissue].rounds:
+                return None
+            return facts.columns(tissue, rows), facts.residual(examples, tissue, rows)
+
+        self._at_once(told, lambda boosters, tables: boosters.refit(*tables))
 
     def _compare(self, known: Profiles) -> None:
         """Genes to compare profiles with, where rows are masked as wholes.
