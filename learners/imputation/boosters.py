@@ -25,7 +25,8 @@ class Growth:
     Parameters
     ----------
     members : int
-        Boosters of a target, from other seeds, whose mean counts.
+        Boosters of a target, from other seeds, whose mean counts. The first alone is searched for how many
+        rounds are best, and tells what is said of rows held out: a little worse than the mean will be.
     rounds, patience : int
         Most rounds, and rounds without a better validation error after which to stop.
     """
@@ -97,22 +98,18 @@ class Boosters:
                 seen.set_label(targets[:, target])
                 if stop is not None:
                     stop.set_label(wanted[:, target])
-                found.append(
-                    [self._searched(seen, stop, m, budget) for m in range(self.growth.members)]
-                )
+                found.append([self._searched(seen, stop, budget)])
             return found
 
         self.models = self._spread(count, found_of)
-        self.rounds = [
-            round(np.mean([m.num_boosted_rounds() for m in found])) for found in self.models
-        ]
+        self.rounds = [found[0].num_boosted_rounds() for found in self.models]
         return self.predict(held) if len(held) else np.zeros((0, count))
 
-    def _searched(self, seen: Any, stop: Any, member: int, budget: Budget) -> Any:
+    def _searched(self, seen: Any, stop: Any, budget: Budget) -> Any:
         """One booster, with the rounds that do best on the rows held out."""
         import xgboost
 
-        parameters = self.growth.parameters(self.seed + member, budget)
+        parameters = self.growth.parameters(self.seed, budget)
         if stop is None:
             return xgboost.train(parameters, seen, min(_UNSTOPPED, self.limit))
         model = xgboost.train(
