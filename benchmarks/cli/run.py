@@ -113,6 +113,13 @@ from featurestore.errors import InputError
     "small genomes]",
 )
 @click.option(
+    "--tilings",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Task tracks: cover what is learned from N times with windows, each time moved on, so that a "
+    "gene is seen in N surroundings an epoch.  [default: 1]",
+)
+@click.option(
     "--only-fold",
     "only_folds",
     type=click.IntRange(min=0),

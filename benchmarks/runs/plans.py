@@ -61,8 +61,9 @@ class RunOptions:
         Task ``imputation``: masks to score; empty for all.
     tracks : Path or None
         Task ``tracks``: table of tracks.
-    window, bin, stretch : int or None
-        Task ``tracks``: bases of a window, of a bin, and of the stretches that folds are made of.
+    window, bin, stretch, tilings : int or None
+        Task ``tracks``: bases of a window, of a bin, and of the stretches that folds are made of; times
+        that what is learned from is covered with windows.
     only_folds : sequence of int
         Folds to run; empty for all.
     """
@@ -89,6 +90,7 @@ class RunOptions:
     window: int | None = None
     bin: int | None = None
     stretch: int | None = None
+    tilings: int | None = None
     only_folds: Sequence[int] = ()
     tune: int | None = None
     tune_folds: int = 1

@@ -38,6 +38,8 @@ class TracksTask:
         Bases of a bin.
     stretch : int, optional
         Bases of the stretches that folds are made of, about.
+    tilings : int
+        Times that what is learned from is covered with windows, in other surroundings each time.
     """
 
     name: ClassVar[str] = "tracks"
@@ -46,12 +48,16 @@ class TracksTask:
 
     def __init__(
         self, tracks: Path | None = None, window: int = WINDOW, bin: int = 128,  # an option's name
-        stretch: int | None = None,
+        stretch: int | None = None, tilings: int = 1,
     ) -> None:  # fmt: skip
-        self._table, self._stretch = tracks, stretch
+        self._table, self._stretch, self._tilings = tracks, stretch, tilings
         self._layout = layout_of(window, bin)
         if stretch is not None and stretch < 64 * bin:
             raise InputError(f"--stretch {stretch:,}: give at least {64 * bin:,} bp (64 bins)")
+        if not 1 <= tilings <= self._layout.bins:
+            raise InputError(
+                f"--tilings {tilings}: give 1 to {self._layout.bins} (bins of a window)"
+            )
 
     def prepare(
         self, store: Any, species: Sequence[str], genes: pd.DataFrame, features: Features,
@@ -78,6 +84,8 @@ class TracksTask:
         ]
         layout = self._layout
         identity = {**signals.identity(), "window": layout.window, "target_bins": layout.bins}
+        if self._tilings > 1:
+            identity["tilings"] = self._tilings
         return TaskData(
             batch=FeatureBatch(
                 blocks={},
@@ -94,7 +102,9 @@ class TracksTask:
             unit=UNIT,
             notes=list(signals.notes),
             extra={"identity": {"tracks": identity}},
-            folding=TrackFolding(Problem(genomes, signals, at, layout), self._stretch),
+            folding=TrackFolding(
+                Problem(genomes, signals, at, layout, self._tilings), self._stretch
+            ),
         )
 
     def predict(self, data: TaskData, rows: NDArray[np.int64], predict: Predict) -> pd.DataFrame:

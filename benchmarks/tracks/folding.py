@@ -36,12 +36,16 @@ from learners.batch import Block, FeatureBatch
 
 @dataclass(frozen=True)
 class Problem:
-    """What all learners share: genomes, signals, genes, and how long windows are."""
+    """What all learners share: genomes, signals, genes, and how long windows are.
+
+    ``tilings`` is how often training stretches are covered with windows.
+    """
 
     genomes: Mapping[str, LongWindows]
     signals: Signals
     genes: TssBins
     layout: Layout
+    tilings: int = 1
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ class Setting:
                 spans += [
                     Span(name, contig, low, high) for low, high in edges.reshape(-1, 2).tolist()
                 ]
-        tiles = tile(spans, self.problem.layout)
+        tilings = self.problem.tilings if one == TRAIN else 1
+        tiles = tile(spans, self.problem.layout, tilings)
         starts = [
             signals.species[str(s)].first[str(c)]
             for s, c in zip(tiles.species, tiles.contig, strict=True)

@@ -105,12 +105,36 @@ class Tiles:
         )  # fmt: skip
 
 
-def tile(spans: Sequence[Span], layout: Layout) -> Tiles:
+def tile(spans: Sequence[Span], layout: Layout, tilings: int = 1) -> Tiles:
     """Cover spans with windows: stride of the target bins, the last one moved back.
 
     A span shorter than the target bins lies in the middle of its one window.
+
+    Parameters
+    ----------
+    spans : sequence of Span
+    layout : Layout
+    tilings : int
+        Times that spans are covered, each time by windows moved on by an equal part of their target
+        bins: a bin is then seen with so many surroundings, once in each tiling.
     """
-    rows = []
+    rows = _side_by_side(spans, layout)
+    for number in range(1, tilings):
+        rows += _moved(spans, layout, number * layout.bins // tilings)
+    numbers = np.array([row[1:] for row in rows], np.int64).reshape(-1, 3)
+    return Tiles(
+        layout, np.array([row[0].species for row in rows], np.str_),
+        np.array([row[0].contig for row in rows], np.str_), numbers[:, 0], numbers[:, 1],
+        numbers[:, 2], np.array([row[0].stretch for row in rows], np.int64),
+    )  # fmt: skip
+
+
+_Row = tuple[Span, int, int, int]
+"""Span, first target bin, and the bins that the window stands for."""
+
+
+def _side_by_side(spans: Sequence[Span], layout: Layout) -> list[_Row]:
+    rows: list[_Row] = []
     for span in spans:
         n = span.end - span.start
         if n <= layout.bins:
@@ -120,9 +144,13 @@ def tile(spans: Sequence[Span], layout: Layout) -> Tiles:
         for low in range(span.start, span.end, layout.bins):
             first = min(low, span.end - layout.bins)
             rows.append((span, first, low, min(low + layout.bins, span.end)))
-    numbers = np.array([row[1:] for row in rows], np.int64).reshape(-1, 3)
-    return Tiles(
-        layout, np.array([row[0].species for row in rows], np.str_),
-        np.array([row[0].contig for row in rows], np.str_), numbers[:, 0], numbers[:, 1],
-        numbers[:, 2], np.array([row[0].stretch for row in rows], np.int64),
-    )  # fmt: skip
+    return rows
+
+
+def _moved(spans: Sequence[Span], layout: Layout, by: int) -> list[_Row]:
+    """Windows of which the first stands for ``by`` bins; they may look past the ends of a span."""
+    return [
+        (span, first, max(first, span.start), min(first + layout.bins, span.end))
+        for span in spans
+        for first in range(span.start + by - layout.bins, span.end, layout.bins)
+    ]

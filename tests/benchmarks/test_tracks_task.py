@@ -138,10 +138,11 @@ def near_family_under_test(genes, regions, fold):
     return near, {g["gene"] for g in rows if is_tested(g)}
 
 
-def test_folds_keep_bins_and_families_apart(world, fake, tmp_path):
+@pytest.mark.parametrize("tilings", [1, 3])
+def test_folds_keep_bins_and_families_apart(world, fake, tmp_path, tilings):
     _, store, _, planted = world
     genes = gene_frame(store, list(SPECIES))
-    plan = planned(world, tmp_path)
+    plan = planned(world, tmp_path, tilings=tilings)
     regions = plan.folding.setting.regions
     length = {(s, c): len(v) for (s, t, c), v in planted.items() if t == "gc"}
     covered = {key: np.zeros(n, int) for key, n in length.items()}
@@ -175,9 +176,13 @@ def test_folds_keep_bins_and_families_apart(world, fake, tmp_path):
                 assert values[row][known, own[0]] == pytest.approx(truth[first + known], abs=1e-4)
             for key, found in count.items():
                 wanted = np.zeros(length[key], int)
-                wanted[sorted(spans_of(regions, fold, side).get(key, set()))] = 1
+                times = tilings if side == "train" else 1
+                wanted[sorted(spans_of(regions, fold, side).get(key, set()))] = times
                 wanted[sorted(b for b in near.get(key, ()) if b < length[key])] = 0
-                assert (found == wanted).all()  # each bin once, none that tells of the test
+                # Each bin once a tiling, none that tells of the test.
+                assert (found == wanted).all()
+            if side == "train":
+                assert len(set(batch.gene.tolist())) == len(batch)
         share = sum(map(len, spans_of(regions, fold, "valid").values())) / sum(
             len(bins)
             for side in ("train", "valid")
@@ -226,6 +231,7 @@ def test_stretches_depend_on_the_repeat_and_on_nothing_else(world, fake, tmp_pat
     assert (other.table["fold"] != first.table["fold"]).any()
     # The window has no part in it: long and short contexts are compared on the same genes.
     assert planned(world, tmp_path, window=2_048).folding.setting.regions.digest == first.digest
+    assert planned(world, tmp_path, tilings=2).folding.setting.regions.digest == first.digest
     assert planned(world, tmp_path, stretch=60_000).folding.setting.regions.digest != first.digest
     first.write(tmp_path / "regions.parquet")
     assert read_regions(tmp_path / "regions.parquet").digest == first.digest
