@@ -248,7 +248,9 @@ def _settings(run: RunResult) -> dict[str, Any]:
     tuning = run.identity.get("tuning") or {}
     inner = {"tune-folds": tuning["folds"]} if tuning.get("folds") else {}
     tracks = run.identity.get("tracks") or {}
-    seen = {name: tracks[name] for name in ("window", "bin", "tilings") if name in tracks}
+    seen = {
+        name: tracks[name] for name in ("window", "bin", "tilings", "windows") if name in tracks
+    }
     return params | inner | seen | {"store": _store_digest(run)[:8]}
 
 

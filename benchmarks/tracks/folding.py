@@ -27,7 +27,7 @@ from benchmarks.tracks.regions import (
 )
 from benchmarks.tracks.scoring import Scoring
 from benchmarks.tracks.sources import GENOME, TRACKS, SignalSource, WindowSource
-from benchmarks.tracks.tiles import Layout, Span, Tiles, tile
+from benchmarks.tracks.tiles import Layout, Span, Tiles, around, tile
 from featurestore.errors import InputError
 from featurestore.sequence.long_windows import LongWindows
 from learners.base import LearnerInfo
@@ -38,7 +38,8 @@ from learners.batch import Block, FeatureBatch
 class Problem:
     """What all learners share: genomes, signals, genes, and how long windows are.
 
-    ``tilings`` is how often training stretches are covered with windows.
+    ``tilings`` is how often training stretches are covered with windows; ``windows`` says whether
+    these lie side by side ("tiles") or around each TSS ("genes").
     """
 
     genomes: Mapping[str, LongWindows]
@@ -46,6 +47,7 @@ class Problem:
     genes: TssBins
     layout: Layout
     tilings: int = 1
+    windows: str = "tiles"
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ class Setting:
         self, side: Mapping[str, NDArray[np.int8]], one: int,
         learn: Mapping[str, NDArray[np.bool_]],
     ) -> Tiles:  # fmt: skip
-        """Windows over what lies together on one side, but for those with nothing to learn."""
+        """Windows over what lies together on one side, but for those with nothing to learn.
+
+        Of windows around genes, those of the genes that may be learned from.
+        """
         signals, spans = self.problem.signals, []
         for name, here in signals.species.items():
             for contig, at in here.first.items():
@@ -138,7 +143,10 @@ class Setting:
                     Span(name, contig, low, high) for low, high in edges.reshape(-1, 2).tolist()
                 ]
         tilings = self.problem.tilings if one == TRAIN else 1
-        tiles = tile(spans, self.problem.layout, tilings)
+        if self.problem.windows == "genes":
+            tiles = around(self._places(spans, learn), self.problem.layout, tilings)
+        else:
+            tiles = tile(spans, self.problem.layout, tilings)
         starts = [
             signals.species[str(s)].first[str(c)]
             for s, c in zip(tiles.species, tiles.contig, strict=True)
@@ -150,6 +158,20 @@ class Setting:
             )
         ]
         return tiles.take(np.flatnonzero(some).astype(np.int64))
+
+    def _places(
+        self, spans: list[Span], learn: Mapping[str, NDArray[np.bool_]]
+    ) -> list[tuple[Span, int]]:  # fmt: skip
+        """Bins at a TSS that may be learned from, each with its span."""
+        signals, found = self.problem.signals, []
+        placed = self.problem.genes.placed.groupby(["species", "contig"])
+        genes = {key: rows["bin"].to_numpy(np.int64) for key, rows in placed}
+        for span in spans:
+            bins = np.unique(genes.get((span.species, span.contig), np.zeros(0, np.int64)))
+            bins = bins[(bins >= span.start) & (bins < span.end)]
+            at = signals.species[span.species].first[span.contig]
+            found += [(span, int(one)) for one in bins if learn[span.species][at + one]]
+        return found
 
     def _under_test(self, table: pd.DataFrame, rows: NDArray[np.int64]) -> list[Span]:
         """Stretches under test, with a bin more on either side: a TSS may stand at the very edge."""

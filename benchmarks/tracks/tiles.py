@@ -105,6 +105,28 @@ class Tiles:
         )  # fmt: skip
 
 
+def around(places: Sequence[tuple[Span, int]], layout: Layout, tilings: int = 1) -> Tiles:
+    """Windows that hold given bins among their target bins, ``tilings`` of each.
+
+    Parameters
+    ----------
+    places : sequence of (Span, int)
+        A bin, and the span that it lies in: a window stands for bins of that span alone.
+    layout : Layout
+    tilings : int
+        Windows of a bin, which stands at as many places of them, an equal part of the target bins
+        apart; in the middle of one.
+    """
+    rows: list[_Row] = []
+    for number in range(tilings):
+        at = (2 * number + 1) * layout.bins // (2 * tilings)
+        for span, place in places:
+            first = place - at
+            low, high = max(first, span.start), min(first + layout.bins, span.end)
+            rows.append((span, first, low, high))
+    return _tiles(rows, layout)
+
+
 def tile(spans: Sequence[Span], layout: Layout, tilings: int = 1) -> Tiles:
     """Cover spans with windows: stride of the target bins, the last one moved back.
 
@@ -121,16 +143,20 @@ def tile(spans: Sequence[Span], layout: Layout, tilings: int = 1) -> Tiles:
     rows = _side_by_side(spans, layout)
     for number in range(1, tilings):
         rows += _moved(spans, layout, number * layout.bins // tilings)
+    return _tiles(rows, layout)
+
+
+_Row = tuple[Span, int, int, int]
+"""Span, first target bin, and the bins that the window stands for."""
+
+
+def _tiles(rows: Sequence[_Row], layout: Layout) -> Tiles:
     numbers = np.array([row[1:] for row in rows], np.int64).reshape(-1, 3)
     return Tiles(
         layout, np.array([row[0].species for row in rows], np.str_),
         np.array([row[0].contig for row in rows], np.str_), numbers[:, 0], numbers[:, 1],
         numbers[:, 2], np.array([row[0].stretch for row in rows], np.int64),
     )  # fmt: skip
-
-
-_Row = tuple[Span, int, int, int]
-"""Span, first target bin, and the bins that the window stands for."""
 
 
 def _side_by_side(spans: Sequence[Span], layout: Layout) -> list[_Row]:

@@ -219,6 +219,41 @@ def test_windows_show_the_genome_around_their_bins(world, fake, tmp_path):
     assert train.target_names == ("gc", "noisy", "gc", "noisy")
 
 
+@pytest.mark.parametrize("tilings", [1, 3])
+def test_windows_around_genes_are_of_the_genes_that_may_be_learned_from(
+    world, fake, tmp_path, tilings
+):
+    plan = planned(world, tmp_path, windows="genes", tilings=tilings)
+    setting: Setting = plan.folding.setting
+    placed = setting.problem.genes.placed
+    signals, layout = setting.problem.signals, setting.problem.layout
+    assert setting.regions.digest == planned(world, tmp_path).folding.setting.regions.digest
+    for fold in plan.folding.folds:
+        one = setting.fold(fold)
+        assert one.test.names.tolist() == planned_tests(world, tmp_path, fold)
+        for side, tiles, times in ((0, one.train, tilings), (1, one.valid, 1)):
+            learn = one.learn[side]
+            wanted: dict[tuple[str, str, int], set[int]] = {}
+            for row in placed.to_dict(orient="records"):
+                at = signals.species[row["species"]].first[row["contig"]]
+                if learn[row["species"]][at + row["bin"]]:
+                    wanted[row["species"], row["contig"], row["bin"]] = set()
+            assert len(tiles) == times * len(wanted) > 0
+            for i in range(len(tiles)):
+                key = str(tiles.species[i]), str(tiles.contig[i])
+                low, high = int(tiles.low[i]), int(tiles.high[i])
+                assert tiles.first[i] <= low < high <= tiles.first[i] + layout.bins
+                for species, contig, bin_ in wanted:
+                    if (species, contig) == key and low <= bin_ < high:
+                        wanted[species, contig, bin_].add(bin_ - int(tiles.first[i]))
+            places = {(2 * n + 1) * layout.bins // (2 * times) for n in range(times)}
+            assert all(places <= found for found in wanted.values())
+
+
+def planned_tests(world, tmp_path, fold):
+    return planned(world, tmp_path).folding.setting.fold(fold).test.names.tolist()
+
+
 def test_stretches_depend_on_the_repeat_and_on_nothing_else(world, fake, tmp_path):
     setting: Setting = planned(world, tmp_path).folding.setting
     signals, placed = setting.problem.signals, setting.problem.genes.placed
@@ -231,6 +266,8 @@ def test_stretches_depend_on_the_repeat_and_on_nothing_else(world, fake, tmp_pat
     assert (other.table["fold"] != first.table["fold"]).any()
     # The window has no part in it: long and short contexts are compared on the same genes.
     assert planned(world, tmp_path, window=2_048).folding.setting.regions.digest == first.digest
+    with pytest.raises(InputError, match="--windows"):
+        planned(world, tmp_path, windows="gene")
     assert planned(world, tmp_path, tilings=2).folding.setting.regions.digest == first.digest
     assert planned(world, tmp_path, stretch=60_000).folding.setting.regions.digest != first.digest
     first.write(tmp_path / "regions.parquet")
