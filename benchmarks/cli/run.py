@@ -120,7 +120,7 @@ from featurestore.errors import InputError
     "gene is seen in N surroundings an epoch.  [default: 1]",
 )
 @click.option(
-    "--windows",
+    "--learn-from",
     type=click.Choice(["tiles", "genes"]),
     help="Task tracks: learn from windows side by side, or from windows around each TSS alone (--tilings N "
     "of each).  [default: tiles]",

@@ -64,8 +64,8 @@ class RunOptions:
     window, bin, stretch, tilings : int or None
         Task ``tracks``: bases of a window, of a bin, and of the stretches that folds are made of; times
         that what is learned from is covered with windows.
-    windows : str or None
-        Task ``tracks``: "tiles" or "genes", what is learned from.
+    learn_from : str or None
+        Task ``tracks``: "tiles" (windows side by side) or "genes" (windows around each TSS).
     only_folds : sequence of int
         Folds to run; empty for all.
     """
@@ -93,7 +93,7 @@ class RunOptions:
     bin: int | None = None
     stretch: int | None = None
     tilings: int | None = None
-    windows: str | None = None
+    learn_from: str | None = None
     only_folds: Sequence[int] = ()
     tune: int | None = None
     tune_folds: int = 1

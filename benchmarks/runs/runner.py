@@ -119,7 +119,7 @@ def plan_runs(store: Any, options: RunOptions, progress: Progress | None = None)
     task = get_task(
         options.task, variants=options.variants, lines=options.lines, mask=options.masks or None,
         tracks=options.tracks, window=options.window, bin=options.bin, stretch=options.stretch,
-        tilings=options.tilings, windows=options.windows,
+        tilings=options.tilings, learn_from=options.learn_from,
     )  # fmt: skip
     target = options.target or task.default_target
     if options.seeds < 1:

@@ -59,7 +59,7 @@ _IDENTITY: Final = {
     "tuning": {"trials": _COUNT, "space": {"*": {}}},
     "tracks": {
         "digest": _TEXT, "names": [_TEXT], "bin": _COUNT, "window": _COUNT, "target_bins": _COUNT,
-        "tilings": _COUNT, "windows": _TEXT,
+        "tilings": _COUNT, "learn_from": _TEXT,
     },
     "only_folds": [_COUNT],
     "variants": {

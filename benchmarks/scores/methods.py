@@ -249,7 +249,7 @@ def _settings(run: RunResult) -> dict[str, Any]:
     inner = {"tune-folds": tuning["folds"]} if tuning.get("folds") else {}
     tracks = run.identity.get("tracks") or {}
     seen = {
-        name: tracks[name] for name in ("window", "bin", "tilings", "windows") if name in tracks
+        name: tracks[name] for name in ("window", "bin", "tilings", "learn_from") if name in tracks
     }
     return params | inner | seen | {"store": _store_digest(run)[:8]}
 

@@ -22,7 +22,7 @@ from learners.base import LearnerInfo
 from learners.batch import FeatureBatch
 
 WINDOW: Final = 196_608
-WINDOWS: Final = ("tiles", "genes")
+LEARN_FROM: Final = ("tiles", "genes")
 UNIT: Final = "log2(1+signal)"
 
 
@@ -41,7 +41,7 @@ class TracksTask:
         Bases of the stretches that folds are made of, about.
     tilings : int
         Times that what is learned from is covered with windows, in other surroundings each time.
-    windows : {"tiles", "genes"}
+    learn_from : {"tiles", "genes"}
         Whether what is learned from is covered with windows side by side, or there are windows around
         each TSS alone. What is under test is covered side by side always.
     """
@@ -52,15 +52,15 @@ class TracksTask:
 
     def __init__(
         self, tracks: Path | None = None, window: int = WINDOW, bin: int = 128,  # an option's name
-        stretch: int | None = None, tilings: int = 1, windows: str = "tiles",
+        stretch: int | None = None, tilings: int = 1, learn_from: str = "tiles",
     ) -> None:  # fmt: skip
         self._table, self._stretch = tracks, stretch
-        self._tilings, self._windows = tilings, windows
+        self._tilings, self._learn_from = tilings, learn_from
         self._layout = layout_of(window, bin)
         if stretch is not None and stretch < 64 * bin:
             raise InputError(f"--stretch {stretch:,}: give at least {64 * bin:,} bp (64 bins)")
-        if windows not in WINDOWS:
-            raise unknown_name("--windows", windows, WINDOWS)
+        if learn_from not in LEARN_FROM:
+            raise unknown_name("--learn-from", learn_from, LEARN_FROM)
         if not 1 <= tilings <= self._layout.bins:
             raise InputError(
                 f"--tilings {tilings}: give 1 to {self._layout.bins} (bins of a window)"
@@ -93,8 +93,8 @@ class TracksTask:
         identity = {**signals.identity(), "window": layout.window, "target_bins": layout.bins}
         if self._tilings > 1:
             identity["tilings"] = self._tilings
-        if self._windows != "tiles":
-            identity["windows"] = self._windows
+        if self._learn_from != "tiles":
+            identity["learn_from"] = self._learn_from
         return TaskData(
             batch=FeatureBatch(
                 blocks={},
@@ -112,7 +112,8 @@ class TracksTask:
             notes=list(signals.notes),
             extra={"identity": {"tracks": identity}},
             folding=TrackFolding(
-                Problem(genomes, signals, at, layout, self._tilings, self._windows), self._stretch
+                Problem(genomes, signals, at, layout, self._tilings, self._learn_from),
+                self._stretch,
             ),
         )
 

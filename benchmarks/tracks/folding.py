@@ -38,7 +38,7 @@ from learners.batch import Block, FeatureBatch
 class Problem:
     """What all learners share: genomes, signals, genes, and how long windows are.
 
-    ``tilings`` is how often training stretches are covered with windows; ``windows`` says whether
+    ``tilings`` is how often training stretches are covered with windows; ``learn_from`` says whether
     these lie side by side ("tiles") or around each TSS ("genes").
     """
 
@@ -47,7 +47,7 @@ class Problem:
     genes: TssBins
     layout: Layout
     tilings: int = 1
-    windows: str = "tiles"
+    learn_from: str = "tiles"
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Setting:
                     Span(name, contig, low, high) for low, high in edges.reshape(-1, 2).tolist()
                 ]
         tilings = self.problem.tilings if one == TRAIN else 1
-        if self.problem.windows == "genes":
+        if self.problem.learn_from == "genes":
             tiles = around(self._places(spans, learn), self.problem.layout, tilings)
         else:
             tiles = tile(spans, self.problem.layout, tilings)

@@ -223,7 +223,7 @@ def test_windows_show_the_genome_around_their_bins(world, fake, tmp_path):
 def test_windows_around_genes_are_of_the_genes_that_may_be_learned_from(
     world, fake, tmp_path, tilings
 ):
-    plan = planned(world, tmp_path, windows="genes", tilings=tilings)
+    plan = planned(world, tmp_path, learn_from="genes", tilings=tilings)
     setting: Setting = plan.folding.setting
     placed = setting.problem.genes.placed
     signals, layout = setting.problem.signals, setting.problem.layout
@@ -266,8 +266,8 @@ def test_stretches_depend_on_the_repeat_and_on_nothing_else(world, fake, tmp_pat
     assert (other.table["fold"] != first.table["fold"]).any()
     # The window has no part in it: long and short contexts are compared on the same genes.
     assert planned(world, tmp_path, window=2_048).folding.setting.regions.digest == first.digest
-    with pytest.raises(InputError, match="--windows"):
-        planned(world, tmp_path, windows="gene")
+    with pytest.raises(InputError, match="--learn-from"):
+        planned(world, tmp_path, learn_from="gene")
     assert planned(world, tmp_path, tilings=2).folding.setting.regions.digest == first.digest
     assert planned(world, tmp_path, stretch=60_000).folding.setting.regions.digest != first.digest
     first.write(tmp_path / "regions.parquet")
