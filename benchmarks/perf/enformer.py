@@ -4,7 +4,7 @@ Every figure is of a process of its own, by one thread. The reference, measured 
 same weights layer by layer, as they are trained, without gradients.
 
 ``python -m benchmarks.perf enformer``, or ``python -m benchmarks.perf.enformer train`` for one step of
-training alone.
+training alone (so for each of ``KINDS``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 
 WINDOW: Final = 196_608
+KINDS: Final = ("layers", "fp32", "bf16", "train", "gradient", "gradient-bf16")
+"""``gradient``: contributions of all bases to one track at the TSS, as ``bench contributions`` asks for them."""
 _GIB: Final = 2**20
 """``ru_maxrss`` counts in KiB."""
 
@@ -29,7 +31,7 @@ def measure(data: Path, repeats: int) -> dict[str, float]:
         data,
         repeats,
     )  # no real data; a window takes half a minute, and processor seconds are steady
-    found = {kind: _apart(kind) for kind in ("layers", "fp32", "bf16", "train")}
+    found = {kind: _apart(kind) for kind in KINDS}
     plain = found["layers"]["cpu_s"]
     figures: dict[str, float] = {}
     for kind in ("fp32", "bf16"):
@@ -45,6 +47,10 @@ def measure(data: Path, repeats: int) -> dict[str, float]:
         "Enformer layer by layer: peak GiB of the process": found["layers"]["peak_gib"],
         "Enformer step of training, checkpointed: processor s": found["train"]["cpu_s"],
         "Enformer step of training, checkpointed: peak GiB": found["train"]["peak_gib"],
+        "Enformer contributions of a window, fp32: processor s": found["gradient"]["cpu_s"],
+        "Enformer contributions of a window, fp32: peak GiB": found["gradient"]["peak_gib"],
+        "Enformer contributions of a window, bf16: processor s": found["gradient-bf16"]["cpu_s"],
+        "Enformer contributions of a window, bf16: peak GiB": found["gradient-bf16"]["peak_gib"],
     }
 
 
@@ -128,10 +134,31 @@ def _train() -> dict[str, float]:
     return {"cpu_s": _spent() - start, "peak_gib": _peak()}
 
 
+def _gradient(dtype: str) -> dict[str, float]:
+    from benchmarks.long_range.attribution import gradient_x_input
+    from featurestore.embedders.enformer.track_model import TrackModel
+
+    model = _model()
+    model.dtype, model.checkpointing = dtype, True
+    one = TrackModel(model)
+    one.tracks = one.tracks[:1]
+    codes = np.random.default_rng(0).integers(0, 4, WINDOW, dtype=np.uint8)
+    start = _spent()
+    gradient_x_input(one, codes)
+    return {"cpu_s": _spent() - start, "peak_gib": _peak()}
+
+
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _GIB
 
 
+def _figure(kind: str) -> dict[str, float]:
+    if kind == "train":
+        return _train()
+    if kind.startswith("gradient"):
+        return _gradient("bf16" if kind.endswith("bf16") else "fp32")
+    return _forward(kind)
+
+
 if __name__ == "__main__":
-    asked = sys.argv[1] if len(sys.argv) > 1 else "fp32"
-    print(json.dumps(_train() if asked == "train" else _forward(asked)))
+    print(json.dumps(_figure(sys.argv[1] if len(sys.argv) > 1 else "fp32")))

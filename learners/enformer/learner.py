@@ -47,6 +47,11 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "dropout": 0.1, "learning_rate": 2e-3, "weight_decay": 1e-3,
         "schedule": "cosine", "optimiser": "adamw", "clip_norm": 1.0, "ema": 0.99,
     },
+    "mini-long": {
+        **_TRAINING, "dim": 48, "depth": 4, "heads": 1, "dim_divisible_by": 8, "attn_dim_key": 16,
+        "dropout": 0.05, "learning_rate": 3e-3, "weight_decay": 1e-3, "batch_size": 2, "warmup": 0.04,
+        "schedule": "cosine", "optimiser": "adamw", "clip_norm": 1.0, "shift": 0,
+    },
     "enformer-plant": {
         **_TRAINING, "dim": 192, "depth": 4, "heads": 4, "dim_divisible_by": 16, "attn_dim_key": 32,
         "dropout": 0.2,

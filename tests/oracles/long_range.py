@@ -43,8 +43,9 @@ def promoter(contig: str, tss: int, strand: str, rule: dict) -> float:
     errors = wrong(upstream[at : at + 12], rule["motifs"]["core"])
     log2 = rule["base"] + rule["core"] * {0: 1.0, 1: 0.25, 2: 0.0625}.get(errors, 0.0)
     low, high = rule["promoter_span"]
-    for name in ("promoter_a", "promoter_b"):
-        log2 += rule[name] * sum(sites(upstream[300 + low : 300 + high], rule["motifs"][name]))
+    log2 += rule["promoter"] * sum(
+        sites(upstream[300 + low : 300 + high], rule["motifs"]["activator"])
+    )
     return float(2**log2)
 
 
@@ -54,7 +55,7 @@ def contribution(contig: str, tss: int, start: int, end: int, rule: dict) -> flo
     if not 5_000 <= distance <= 80_000:
         return 0.0
     sequence = contig[start:end]
-    strength = sum(sites(sequence, rule["motifs"]["enhancer"])) ** 2
+    strength = sum(sites(sequence, rule["motifs"]["activator"])) ** 2
     right, left = sites(sequence, rule["motifs"]["direction"])
     points = max(-1.0, min(1.0, right - left))
     if tss < (start + end) / 2:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.sample.cassette import random_bases
-from featurestore.sample.long_range.motifs import DIRECTION, ENHANCER, LENGTH, OPENER
+from featurestore.sample.long_range.motifs import ACTIVATOR, DIRECTION, LENGTH, OPENER
 from featurestore.sample.long_range.settings import ELEMENT
 from featurestore.sequence.iupac import encode, reverse_complement
 
@@ -49,7 +49,7 @@ def draw_element(rng: np.random.Generator, kind: str) -> Element:
     An accessible decoy is an enhancer with sites of the opener in place of the activator's,
     direction motif included; an inert decoy is an enhancer with its bases shuffled.
     """
-    motif = OPENER if kind == "accessible_decoy" else ENHANCER
+    motif = OPENER if kind == "accessible_decoy" else ACTIVATOR
     code = random_bases(rng, ELEMENT, GC)
     locked = np.zeros(ELEMENT, bool)
     sites = SITES[int(rng.integers(0, len(SITES)))]

@@ -16,7 +16,7 @@ from featurestore.sample.cassette import (
 )
 from featurestore.sample.evolution import Member, evolve
 from featurestore.sample.long_range.grammar import CORE_START, UPSTREAM
-from featurestore.sample.long_range.motifs import CORE, LENGTH, PROMOTER_SITES
+from featurestore.sample.long_range.motifs import ACTIVATOR, CORE, LENGTH
 from featurestore.sample.long_range.settings import SHARE, SPECIES, LongRangeSettings
 from featurestore.sample.settings import stream
 from featurestore.sequence.iupac import encode, reverse_complement
@@ -104,8 +104,7 @@ def _plant_site(rng: np.random.Generator, cassette: Cassette) -> Cassette:
     taken = cassette.rate[low:high] == RATE["motif"]
     if taken.sum() >= MOST_SITES * LENGTH:
         return cassette
-    name = list(PROMOTER_SITES)[int(rng.integers(0, len(PROMOTER_SITES)))]
-    site = encode(PROMOTER_SITES[name])
+    site = encode(ACTIVATOR)
     site = site if rng.random() < 0.5 else reverse_complement(site)
     for _ in range(20):
         start = int(rng.integers(low, high - LENGTH + 1))

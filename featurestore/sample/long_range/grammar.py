@@ -3,15 +3,15 @@
 ::
 
     expression   = promoter · (1 + Σ_elements contribution)
-    promoter     = 2 ^ (base + 3 · core + Σ_motif weight · Σ_sites occupancy)
+    promoter     = 2 ^ (base + 3 · core + 0.8 · Σ_sites occupancy of the activator)
     contribution = strength · exp(−distance / 25 kb) · (0.25 + 0.75 · facing)
-    strength     = (Σ_sites occupancy of the enhancer motif)²
+    strength     = (Σ_sites occupancy of the activator)²
     facing       = ½ + ½ · side · clip(Σ occupancy of the direction motif + − Σ on −, −1, 1)
 
 ``side`` is 1 for a TSS right of the element's middle and −1 for one left of it, so that a whole
 direction motif gives 1 towards where it reads and 0.25 the other way, and none gives 0.625 both
 ways. A contribution is nothing below 5 kb and above 80 kb. Sites act within known elements and
-promoters only; the decoys are elements by the same rule, without sites of the enhancer motif.
+promoters only; the decoys are elements by the same rule, without sites of the activator.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.sample.long_range.motifs import (
+    ACTIVATOR,
     CORE,
     DIRECTION,
-    ENHANCER,
     LENGTH,
     MISMATCHES,
     MOTIFS,
     OPENER,
-    PROMOTER_SITES,
     WEAKER,
     occupancies,
 )
@@ -46,15 +45,15 @@ CORE_START = -30
 
 FORMULA = (
     "expression = promoter * (1 + sum of contributions over elements)",
-    "promoter = 2 ** (base + core * core_occupancy + sum over motifs of weight * sum of occupancies)",
+    "promoter = 2 ** (base + core * core_occupancy + promoter * sum of occupancies of the activator)",
     "contribution = strength * exp(-distance / decay) * (away + (1 - away) * facing)",
-    "strength = enhancer * (sum of occupancies of the enhancer motif) ** 2",
+    "strength = enhancer * (sum of occupancies of the activator) ** 2",
     "facing = 0.5 + 0.5 * side * clip(direction occupancies on + minus those on -, -1, 1)",
 )
 """The rule as ``truth/grammar.json`` has it."""
 
 UPSTREAM = (-290, -40)
-"""Span of bp from the TSS in which the promoter's activators act, half-open."""
+"""Span of bp from the TSS in which the activator acts on a promoter, half-open."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ class Grammar:
 
     base: float = -3.0
     core: float = 3.0
-    promoter_a: float = 1.0
-    promoter_b: float = 0.6
+    promoter: float = 0.8
     enhancer: float = 1.0
     away: float = 0.25
 
@@ -124,17 +122,12 @@ class Grammar:
         at = tss + CORE_START
         core = occupancies(windows[:, at : at + LENGTH], CORE)[0][:, 0]
         span = windows[:, tss + UPSTREAM[0] : tss + UPSTREAM[1]]
-        log2 = self.base + self.core * core
-        sites = np.zeros(len(windows))
-        for name, motif in PROMOTER_SITES.items():
-            count = sum(side.sum(axis=1) for side in occupancies(span, motif))
-            sites = sites + count
-            log2 = log2 + getattr(self, name) * count
-        return PromoterState(sites, 2.0**log2)
+        sites = np.asarray(sum(side.sum(axis=1) for side in occupancies(span, ACTIVATOR)))
+        return PromoterState(sites, 2.0 ** (self.base + self.core * core + self.promoter * sites))
 
     def elements(self, windows: Codes) -> ElementState:
         """State of elements of bases of shape (element, 300), forward strand."""
-        activators = sum(side.sum(axis=1) for side in occupancies(windows, ENHANCER))
+        activators = sum(side.sum(axis=1) for side in occupancies(windows, ACTIVATOR))
         openers = sum(side.sum(axis=1) for side in occupancies(windows, OPENER))
         right, left = (side.sum(axis=1) for side in occupancies(windows, DIRECTION))
         direction = np.clip(right - left, -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The six motifs of the long-range world: invented words of twelve bases, the same for every seed.
+"""The four motifs of the long-range world: invented words of twelve bases, the same for every seed.
 
 A site is the word with at most two wrong bases: its occupancy is 1, 0.25 or 0.0625, and nothing
 with three or more. Any two words, either way round and shifted by up to four bases, disagree in at
@@ -29,11 +29,8 @@ WEAKER = 0.25
 CORE = "TACGGGTTAGCA"
 """Core promoter motif: stands in front of every TSS and tells its strand."""
 
-PROMOTER_SITES = {"promoter_a": "GTCCCTGATACT", "promoter_b": "AGAAGCCAATGC"}
-"""Activators of the promoter."""
-
-ENHANCER = "TGCACTTAGACG"
-"""Activator of an enhancer."""
+ACTIVATOR = "TGCACTTAGACG"
+"""Raises expression, from a promoter and from an enhancer."""
 
 DIRECTION = "CAAGAGGTAGAG"
 """Gives an element its orientation: it points to where the motif reads towards."""
@@ -43,8 +40,7 @@ OPENER = "ACACATCAAGCC"
 
 MOTIFS = {
     "core": CORE,
-    **PROMOTER_SITES,
-    "enhancer": ENHANCER,
+    "activator": ACTIVATOR,
     "direction": DIRECTION,
     "opener": OPENER,
 }

@@ -29,6 +29,9 @@ CAGE_SCALE = 2.5
 WIDTH = {"accessibility": 120.0, "enhancer_mark": 250.0}
 """Standard deviation of a peak in bp."""
 
+LEANS = 128.0
+"""Bases by which the peaks of an element stand off its middle, to where it points."""
+
 BACKGROUND = {"accessibility": 0.3, "enhancer_mark": 0.3, "cage": 0.01}
 """Expected value of a bin where nothing is."""
 
@@ -37,8 +40,8 @@ def expected_tracks(world: World, contig: int, scores: Scores) -> dict[str, Floa
     """Expected values of every track of a contig, shape (bin,) each; the last bin may be short."""
     landscape = world.landscapes[contig]
     bins = -(-landscape.code.size // BIN)
-    middle = landscape.start + ELEMENT / 2
     state, promoter = scores.elements, scores.promoter
+    middle = landscape.start + ELEMENT / 2 + LEANS * state.direction
     peaks = {
         "accessibility": (
             np.concatenate([8.0 * (state.activators + state.openers), 12.0 + 6.0 * promoter.sites])

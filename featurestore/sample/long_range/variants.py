@@ -10,11 +10,10 @@ import numpy as np
 from featurestore.sample.long_range.genome import World
 from featurestore.sample.long_range.grammar import UPSTREAM, Scores
 from featurestore.sample.long_range.motifs import (
+    ACTIVATOR,
     DIRECTION,
-    ENHANCER,
     LENGTH,
     OPENER,
-    PROMOTER_SITES,
     occupancies,
 )
 from featurestore.sample.long_range.settings import ELEMENT, LongRangeSettings
@@ -25,8 +24,8 @@ LEAST = 0.1
 """Least |log2 fold change| of a variant that is said to have an effect."""
 
 KINDS = {"distal": 0.40, "direction": 0.08, "proximal": 0.20, "decoy": 0.16, "background": 0.16}
-"""Parts of the variants: in sites of the enhancer motif, of the direction motif, of promoter
-activators; in decoys and outside of elements and genes, both without effect."""
+"""Parts of the variants: in activator sites of enhancers, in their direction motifs, in activator
+sites of promoters; in decoys and outside of elements and genes, both without effect."""
 
 MENDED = 10
 """How many times more often a wrong base of a site is mended than any base of it is hit."""
@@ -109,7 +108,7 @@ def _places(rng: np.random.Generator, world: World, kind: str, most: int) -> Ite
     elif kind == "decoy":
         found = [*_site_places(world, OPENER), *_inert_places(world)]
     else:
-        found = _site_places(world, ENHANCER if kind == "distal" else DIRECTION)
+        found = _site_places(world, ACTIVATOR if kind == "distal" else DIRECTION)
     for i in rng.permutation(len(found)).tolist():
         yield found[i]
 
@@ -158,8 +157,7 @@ def _promoter_places(world: World) -> list[_Place]:
     return [
         place
         for gene in world.species.genes
-        for motif in PROMOTER_SITES.values()
-        for place in _sites(world, gene.contig, *gene.span(UPSTREAM), motif)
+        for place in _sites(world, gene.contig, *gene.span(UPSTREAM), ACTIVATOR)
     ]
 
 

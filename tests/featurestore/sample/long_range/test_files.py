@@ -170,12 +170,15 @@ def _check_track(track, row, truth) -> None:
         assert np.isfinite(values).all()
         assert values.min() >= 0
     at_kind: dict[str, list[float]] = {}
-    sites = []
+    sites, ahead = [], []
     for element in truth["elements"]:
         if element["species"] == row["species"]:
             start = int(element["start"])
             found = level(element["contig"], start + 86, start + 214)
             at_kind.setdefault(element["kind"], []).append(found)
+            if element["kind"] != "inert_decoy" and element["orientation"] == "+":
+                sides = [level(element["contig"], start + at, start + at + 128) for at in (214, -42)]
+                ahead.append(sides[0] - sides[1])
             if element["kind"] == "enhancer":
                 sites.append((float(element["activators"]), found))
     mean = {kind: np.mean(values) for kind, values in at_kind.items()}
@@ -185,6 +188,8 @@ def _check_track(track, row, truth) -> None:
         return
     assert mean["inert_decoy"] < 1 < 5 < mean["enhancer"] < 50
     assert np.corrcoef(np.array(sites).T)[0, 1] > 0.85
+    # Peaks stand towards where an element points.
+    assert np.mean(ahead) > 2
     if row["track"] == "accessibility":
         assert 0.75 < mean["accessible_decoy"] / mean["enhancer"] < 1.33
     else:
