@@ -17,21 +17,24 @@ from learners.batch import ArraySource, Block, FeatureBatch
 from learners.enformer.learner import EnformerLearner
 from learners.enformer.networks import PoissonTracks, TrackNetwork, at_tss
 
-LENGTH, BINS, FIRST = 2048, 10, 3
+LENGTH, BINS = 2048, 10
 MOTIF = np.array([2, 0, 3, 3, 0, 1, 0, 2, 0, 3], np.uint8)
 HEADS = ("species a", "species a", "b")
 SHORT = Budget(threads=1, rounds=2)
 
 
-def _tracks(n: int, seed: int) -> tuple[FeatureBatch, np.ndarray]:
+def _tracks(
+    n: int, seed: int, length: int = LENGTH, bins: int = BINS
+) -> tuple[FeatureBatch, np.ndarray]:
     """Windows of two species; a motif in a bin is a peak of one track and a dip of another."""
     rng = np.random.default_rng(seed)
-    codes = rng.integers(0, 4, (n, LENGTH), dtype=np.uint8)
-    signal = np.full((n, BINS, 3), -1, np.float32)
+    codes = rng.integers(0, 4, (n, length), dtype=np.uint8)
+    signal = np.full((n, bins, 3), -1, np.float32)
+    first = (length // 128 - bins) // 2
     for row in range(n):
-        hit = rng.random(BINS) < 0.3
+        hit = rng.random(bins) < 0.3
         for b in np.flatnonzero(hit):
-            start = (FIRST + b) * 128 + int(rng.integers(5, 110))
+            start = (first + b) * 128 + int(rng.integers(5, 110))
             codes[row, start : start + len(MOTIF)] = MOTIF
         rate = 1 + 20 * hit
         if row % 2:
@@ -122,6 +125,21 @@ def test_fine_tuning_moves_what_it_may_and_nothing_else(
     assert heads <= moved
     assert moved <= (heads | attention if trained == "lora" else heads)
     assert (attention & moved == attention) == (trained == "lora")
+
+
+def test_longer_windows_begin_with_a_checkpoint_of_short_ones(
+    fitted: EnformerLearner, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "short")
+    checkpoint = str(tmp_path / "short" / "enformer")
+    # 16 bins keep 10, a share of which 96 would keep 60; windows of tracks keep Enformer's 56.
+    train, valid = (_tracks(n, seed, 12_288, 56)[0] for n, seed in ((8, 4), (4, 5)))
+    learner = EnformerLearner(preset="tiny", checkpoint=checkpoint, batch_size=4)
+    learner.fit(train, valid, seed=0, budget=SHORT)
+    learner.save(tmp_path / "long")
+    opened = TrackModel.open(tmp_path / "long" / "enformer", device="cpu")
+    assert (opened.input_bp, opened.bins) == (12_288, 56)
+    assert opened.predict(valid.blocks["genome"].read()).shape == (4, 56, 3)
 
 
 def test_expression_is_read_from_the_bins_at_the_tss(tmp_path: Path) -> None:

@@ -177,7 +177,9 @@ def _check_track(track, row, truth) -> None:
             found = level(element["contig"], start + 86, start + 214)
             at_kind.setdefault(element["kind"], []).append(found)
             if element["kind"] != "inert_decoy" and element["orientation"] == "+":
-                sides = [level(element["contig"], start + at, start + at + 128) for at in (214, -42)]
+                sides = [
+                    level(element["contig"], start + at, start + at + 128) for at in (214, -42)
+                ]
                 ahead.append(sides[0] - sides[1])
             if element["kind"] == "enhancer":
                 sites.append((float(element["activators"]), found))
