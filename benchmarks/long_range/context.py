@@ -109,9 +109,12 @@ def predict_kept(session: Session, asked: Asked, tell: Tell | None = None) -> pd
 def measured_of_run(opened: Opened, tracks: Sequence[str]) -> dict[Key, float]:
     """Measured values of the genes under test: means over the targets that are meant."""
     table = predictions_of(opened)
-    if "target" in table and tracks:
+    # Runs of tracks name them as samples, runs of expression by target or sample.
+    columns = [name for name in ("sample", "target") if name in table]
+    if tracks and columns:
         names = {t.split(":")[-1] for t in tracks}
-        table = table[table["target"].astype(str).map(lambda t: t in names or t.split(":")[-1] in names)]  # fmt: skip
+        own = table[columns].astype(str).map(lambda cell: cell.split(":")[-1] in names)
+        table = table[own.any(axis=1)]
     table = table[np.isfinite(table["y_true"])]
     if not len(table):
         raise InputError("the run measured none of the tracks that are asked for")

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.cli import bench  # noqa: E402
 from benchmarks.long_range.context import Asked as ContextAsked  # noqa: E402
-from benchmarks.long_range.context import curve, kept, predict_kept  # noqa: E402
+from benchmarks.long_range.context import curve, kept, measured_of_run, predict_kept  # noqa: E402
 from benchmarks.long_range.genes import Element, Gene, GeneWindows, read_elements  # noqa: E402
 from benchmarks.long_range.links import Asked, areas_of, score_links  # noqa: E402
 from benchmarks.long_range.models import Opened, open_model  # noqa: E402
@@ -407,6 +407,20 @@ def test_models_and_elements_are_read_or_refused(place, tmp_path):
         read_elements(tmp_path / "e.bed")
     with pytest.raises(UnknownNameError):
         open_model(place / "weights", device="cpu").model.chosen(["nothing"])
+
+
+@pytest.mark.parametrize("column", ["sample", "target"])
+def test_measured_values_are_those_of_the_track_that_is_asked_for(monkeypatch, column):
+    table = pd.DataFrame({
+        "species": "s", "gene": ["a", "a", "b", "b"], column: ["cage", "accessibility"] * 2,
+        "y_true": [1.0, 9.0, 2.0, 8.0],
+    })  # fmt: skip
+    monkeypatch.setattr("benchmarks.long_range.context.predictions_of", lambda opened: table)
+    for name in ("cage", "some_head:cage"):
+        assert measured_of_run(None, (name,)) == {("s", "a"): 1.0, ("s", "b"): 2.0}
+    assert measured_of_run(None, ()) == {("s", "a"): 5.0, ("s", "b"): 5.0}
+    with pytest.raises(InputError, match="none of the tracks"):
+        measured_of_run(None, ("dnase",))
 
 
 def test_a_run_is_explained_by_the_model_of_a_fold_at_its_genes_under_test(place, tmp_path):

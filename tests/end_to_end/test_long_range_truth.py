@@ -53,7 +53,7 @@ def test_a_small_enformer_finds_distant_enhancers(tmp_path: Path) -> None:
     compared = run(tmp_path, "benchmarks", "compare", "runs", "--metric", "pearson")
     (pair,) = (p for p in compared["pairs"] if p["target"] == "cage")
     # The difference is that of A less B, whichever of them is the cut one.
-    if "context" in pair["method_a"]:
+    if "context=2048" in pair["method_a"]:
         assert pair["ci_high"] < 0
     else:
         assert pair["ci_low"] > 0
