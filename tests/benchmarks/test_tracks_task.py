@@ -37,7 +37,7 @@ def world(tmp_path_factory):
     from featurestore.sequence.long_windows import LongWindows
 
     folder = tmp_path_factory.mktemp("world")
-    write_long_range(folder / "data", genes=40, seed=5)
+    write_long_range(folder / "data", genes=40, seed=6)
     build(folder / "data" / "dataset.toml", folder / "store.zarr", embedders=["kmer"])
     store = featurestore.open(folder / "store.zarr")
     rng = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def world(tmp_path_factory):
                 for name, length in genome.contigs.items():
                     code = bases[species, name]
                     at = np.arange(0, length, BIN)
-                    gc = np.add.reduceat(np.isin(code, (1, 2)), at) / np.diff(np.append(at, length))
+                    gc = np.add.reduceat(np.isin(code, (1, 2)), at) / BIN
                     value = np.maximum(2 + 3 * gc + noise * rng.standard_normal(len(gc)), 0)
                     ends = np.append(at[1:], length)
                     out.addEntries(

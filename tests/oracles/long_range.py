@@ -43,7 +43,7 @@ def promoter(contig: str, tss: int, strand: str, rule: dict) -> float:
     errors = wrong(upstream[at : at + 12], rule["motifs"]["core"])
     log2 = rule["base"] + rule["core"] * {0: 1.0, 1: 0.25, 2: 0.0625}.get(errors, 0.0)
     low, high = rule["promoter_span"]
-    log2 += rule["promoter"] * sum(
+    log2 += rule["per_site"] * sum(
         sites(upstream[300 + low : 300 + high], rule["motifs"]["activator"])
     )
     return float(2**log2)

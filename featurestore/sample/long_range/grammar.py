@@ -45,7 +45,7 @@ CORE_START = -30
 
 FORMULA = (
     "expression = promoter * (1 + sum of contributions over elements)",
-    "promoter = 2 ** (base + core * core_occupancy + promoter * sum of occupancies of the activator)",
+    "promoter = 2 ** (base + core * core_occupancy + per_site * sum of occupancies of the activator)",
     "contribution = strength * exp(-distance / decay) * (away + (1 - away) * facing)",
     "strength = enhancer * (sum of occupancies of the activator) ** 2",
     "facing = 0.5 + 0.5 * side * clip(direction occupancies on + minus those on -, -1, 1)",
@@ -106,7 +106,7 @@ class Grammar:
 
     base: float = -3.0
     core: float = 3.0
-    promoter: float = 0.8
+    per_site: float = 0.8
     enhancer: float = 1.0
     away: float = 0.25
 
@@ -123,7 +123,7 @@ class Grammar:
         core = occupancies(windows[:, at : at + LENGTH], CORE)[0][:, 0]
         span = windows[:, tss + UPSTREAM[0] : tss + UPSTREAM[1]]
         sites = np.asarray(sum(side.sum(axis=1) for side in occupancies(span, ACTIVATOR)))
-        return PromoterState(sites, 2.0 ** (self.base + self.core * core + self.promoter * sites))
+        return PromoterState(sites, 2.0 ** (self.base + self.core * core + self.per_site * sites))
 
     def elements(self, windows: Codes) -> ElementState:
         """State of elements of bases of shape (element, 300), forward strand."""
