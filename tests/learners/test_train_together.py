@@ -26,24 +26,18 @@ ROOT = HERE.parents[1]
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     """What two processes under torchrun left."""
-    out = tmp_path_factory.mktemp("together")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}  # fmt: skip
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    command += [str(HERE / "train_together.py"), str(out)]
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     said = []
     # Once in some hundreds of runs torch's own threads abort (SIGABRT, "terminate called without
-    # an active exception") as the group is taken down. Nothing but that is tried again.
+    # an active exception") as the group is taken down. Nothing but that is tried again, in a new
+    # folder: in the old one lie checkpoints that a second run would go on from.
     for _ in range(3):
+        out: Path = tmp_path_factory.mktemp("together")
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+            [sys.executable, *launch, str(HERE / "train_together.py"), str(out)],
+            env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
         if done.returncode == 0:
             return out
         said.append(done.stderr)
