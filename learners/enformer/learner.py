@@ -363,11 +363,6 @@ def _windows_of(layout: Mapping[str, Any]) -> str:
     return found[0]
 
 
-def _predicted(bins: int) -> int:
-    """Bins in the middle of a window of so many, by Enformer's share."""
-    return bins - 2 * round(bins * 320 / 1536)
-
-
 def _config(
     settings: Mapping[str, Any],
     layout: Mapping[str, Any],
@@ -379,16 +374,17 @@ def _config(
 
     length = int(layout[_windows_of(layout)]["shape"][-1])
     signal = next((b for b in layout.values() if b["kind"] == SIGNAL), None)
+    published = EnformerConfig()  # of a window of any length its share of bins is predicted
     names: dict[str, list[str]] = {}
     for (head, _), name in zip(tracks.get("place", ()), tracks.get("names", ()), strict=True):
         names.setdefault(head, []).append(name)
     if parameters["checkpoint"]:
         config = EnformerConfig.from_pretrained(parameters["checkpoint"]).with_heads({})
         # Its sizes are kept, its window is not: that of the run is what the trained model reads.
-        kept = _predicted(length // config.bin_bp)
+        kept = published.cropped(length // config.bin_bp)
         config = replace(config, input_bp=length, target_length=kept)
     else:
-        kept = _predicted(length // 128) if signal is None else int(signal["shape"][0])
+        kept = published.cropped(length // 128) if signal is None else int(signal["shape"][0])
         config = EnformerConfig(
             dim=settings["dim"], depth=settings["depth"], heads=settings["heads"],
             dim_divisible_by=settings["dim_divisible_by"], attn_dim_key=settings["attn_dim_key"],
