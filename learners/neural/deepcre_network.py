@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from learners.neural.onehot_layers import SameConv, SameMaxPool, pooled_length
+from learners.neural.onehot_layers import pooled_length, rectified_block, start_as_keras
 from learners.neural.onehot_windows import GAP, Bases, Piece, Window
 
 WINDOWS: Final = (Window("tss", 1000, 500), Window("tts", 500, 1000))
@@ -33,6 +33,9 @@ class DeepCRENetwork(nn.Module):
     dense : sequence of int
         Dropout stands after all but the last.
     dropout : float
+    normalise : bool
+        Batch normalisation after each block. The published network has none, and one without
+        starts as it does in Keras, in which it was published.
     """
 
     def __init__(
@@ -43,17 +46,16 @@ class DeepCRENetwork(nn.Module):
         filters: Sequence[int],
         dense: Sequence[int],
         dropout: float,
+        normalise: bool,
     ) -> None:
         super().__init__()
         self.bases = Bases(pieces, unknown_is_zero=True)
         self.length = sum(p.length for p in pieces) + BETWEEN * (len(pieces) - 1)
         layers: list[nn.Module] = []
         for before, after in pairwise((4, *filters)):
-            layers += [
-                SameConv(before, after, WIDTH), nn.ReLU(),
-                SameConv(after, after, WIDTH), nn.ReLU(),
-                SameMaxPool(POOL), nn.Dropout(dropout),
-            ]  # fmt: skip
+            layers += rectified_block(
+                before, after, WIDTH, POOL, dropout=dropout, normalise=normalise
+            )
         self.blocks = nn.Sequential(*layers)
         width = filters[-1] * pooled_length(self.length, *[POOL] * len(filters))
         head: list[nn.Module] = []
@@ -61,6 +63,8 @@ class DeepCRENetwork(nn.Module):
             head += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
             width = size
         self.head = nn.Sequential(*head[:-1], nn.Linear(width, targets))
+        if not normalise:
+            start_as_keras(self)
 
     def read(self, values: Mapping[str, Tensor]) -> Tensor:
         """What the convolutions see, (n, 4, position)."""
@@ -72,7 +76,7 @@ class DeepCRENetwork(nn.Module):
         return self.bases.one_hot(torch.cat(parts, dim=1))
 
     def forward(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Standardised targets, shape (n, t)."""
+        """Standardised targets or, of quartiles, log-odds, shape (n, t)."""
         scores: Tensor = self.head(self.blocks(self.read(values)).flatten(1))
         return scores
 

@@ -33,16 +33,19 @@ PAPER_MODELS: Final = (
 )
 """Blocks, dense layers with the output, bp outside, width of the filters, of 27 networks."""
 
+FLAT: Final = 0.01
+"""Predictions of which standard deviation, in that of the targets, count as constant."""
+
 SMALL_MODELS: Final = ((2, 2, 2000, 8), (3, 2, 3000, 8), (4, 3, 4000, 8))
 
 _TRAINING: Final = {
     "small": {
-        "learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 5,
-        "dropout": 0.25, "output": "linear", "filters": (16, 32, 32, 32), "dense": (64, 32),
+        "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 0, "patience": 5,
+        "dropout": 0.25, "normalise": True, "output": "linear", "filters": (16, 32, 32, 32), "dense": (64, 32),
     },
     "paper": {
         "learning_rate": 1e-4, "weight_decay": 0.0, "batch_size": 64, "epochs": 100, "patience": 2,
-        "dropout": 0.25, "output": "relu", "filters": (64, 64, 128, 128), "dense": (128, 64),
+        "dropout": 0.25, "normalise": False, "output": "relu", "filters": (64, 64, 128, 128), "dense": (128, 64),
         "optimiser": "adam", "schedule": "constant", "warmup": 0.0, "clip_norm": 1e9,
     },
 }  # fmt: skip
@@ -54,6 +57,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "models": None,
     "output": None,
     "allow_short": False,
+    "normalise": None,
     "dropout": 0.25,
     "learning_rate": None,
     "weight_decay": None,
@@ -103,6 +107,7 @@ class _Member(PresetLearner):
             width=own["width"],
             dense=own["dense"][: own["dense_layers"] - 1],
             dropout=own["dropout"],
+            normalise=own["normalise"],
         )
         return PhytoExprCNN(
             pieces,
@@ -135,6 +140,8 @@ class PhytoExprCNN:
         ``paper`` predicts nothing below zero; targets below zero are then refused.
     allow_short : bool
         ``paper`` on a store that lacks part of its windows: fill up with N (¼ each).
+    normalise : bool, optional
+        Batch normalisation after each block: ``small`` has it, the published networks do not.
     dropout : float
     learning_rate, weight_decay, batch_size, epochs, patience : optional
         None is the preset's; ``epochs`` of ``small`` are as many as make about 1,500 steps, 10 to
@@ -164,6 +171,7 @@ class PhytoExprCNN:
         models: int | None = None,
         output: str | None = None,
         allow_short: bool = False,
+        normalise: bool | None = None,
         dropout: float = 0.25,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
@@ -173,7 +181,7 @@ class PhytoExprCNN:
     ) -> None:
         self.parameters: dict[str, Any] = {
             "preset": preset, "models": models, "output": output, "allow_short": allow_short,
-            "dropout": dropout, "learning_rate": learning_rate, "weight_decay": weight_decay,
+            "normalise": normalise, "dropout": dropout, "learning_rate": learning_rate, "weight_decay": weight_decay,
             "batch_size": batch_size, "epochs": epochs, "patience": patience,
         }  # fmt: skip
         if preset not in _TRAINING:
@@ -242,7 +250,8 @@ def stacked(
     """Weights ≥ 0 and intercept of the least squared error, target by target.
 
     Breiman, Machine Learning 24:49, 1996: such weights cannot play networks that agree off
-    against each other.
+    against each other. A network whose predictions vary by less than a hundredth of the targets has
+    learned nothing; it gets no weight, where the regression would multiply its rounding errors.
 
     Parameters
     ----------
@@ -264,6 +273,9 @@ def stacked(
             weight[:, column] = 1 / len(weight)
             continue
         x, y = predicted[rows, :, column], targets[rows, column]
-        weight[:, column] = nnls(x - x.mean(axis=0), y - y.mean())[0]
+        told = x.std(axis=0) > FLAT * y.std()
+        if told.any():  # of no columns at all, SciPy's nnls ends the process
+            x_told = x[:, told]
+            weight[told, column] = nnls(x_told - x_told.mean(axis=0), y - y.mean())[0]
         intercept[column] = y.mean() - x.mean(axis=0) @ weight[:, column]
     return weight, intercept

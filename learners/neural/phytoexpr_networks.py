@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learners.neural.onehot_layers import SameConv, SameMaxPool, pooled_length
+from learners.neural.onehot_layers import (
+    EPSILON,
+    SameConv,
+    SameMaxPool,
+    pooled_length,
+    rectified_block,
+    start_as_keras,
+)
 from learners.neural.onehot_windows import Bases, Piece, Window
 
 INSIDE: Final = 1000
 """bp inside the gene, at either end."""
-
-EPSILON: Final = 1e-3
-"""Of normalisation, as in Keras; its momentum 0.9 is 0.1 in torch."""
 
 
 def windows(outside: int) -> tuple[Window, Window]:
@@ -105,7 +109,7 @@ class _Normed(nn.Module):
 
     def __init__(self, channels: int, filters: int, width: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(channels, eps=EPSILON, momentum=0.1)
+        self.norm = nn.BatchNorm1d(channels, eps=EPSILON, momentum=0.1)  # Keras's 0.9
         self.conv = SameConv(channels, filters, width)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -220,6 +224,8 @@ class SubModel:
         Of the filters.
     dense : sequence of int
     dropout : float
+    normalise : bool
+        Batch normalisation after each block, which the published ones lack.
     """
 
     outside: int
@@ -228,6 +234,7 @@ class SubModel:
     width: int
     dense: Sequence[int]
     dropout: float
+    normalise: bool
 
     @property
     def type(self) -> str:
@@ -252,11 +259,10 @@ class PhytoExprCNN(nn.Module):
         layers: list[nn.Module] = []
         channels = 4
         for filters, pool in zip(model.filters, model.pools, strict=True):
-            layers += [
-                SameConv(channels, filters, model.width), nn.ReLU(),
-                SameConv(filters, filters, model.width), nn.ReLU(),
-                SameMaxPool(pool), nn.Dropout(model.dropout),
-            ]  # fmt: skip
+            layers += rectified_block(
+                channels, filters, model.width, pool,
+                dropout=model.dropout, normalise=model.normalise,
+            )  # fmt: skip
             channels = filters
         self.blocks = nn.Sequential(*layers)
         width = channels * pooled_length(sum(p.length for p in pieces), *model.pools)
@@ -265,6 +271,8 @@ class PhytoExprCNN(nn.Module):
             dense += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(model.dropout)]
             width = size
         self.dense = nn.Sequential(*dense)
+        if not model.normalise:
+            start_as_keras(self)
         self.output = Output(width, **output)
 
     def forward(self, values: Mapping[str, Tensor]) -> Tensor:

@@ -43,6 +43,8 @@ class PresetLearner(TorchLearner):
             kind = type(settings[name]) if name in settings else type(value)
             if kind in (int, float) and isinstance(value, str | bool):
                 raise InputError(f"{self.info.name}: {name} {value!r} is not a number")
+            if kind is bool and not isinstance(value, bool):
+                raise InputError(f"{self.info.name}: {name} {value!r} is neither true nor false")
             settings[name] = value
         self.settings = settings
         """Of the preset, with what was given."""

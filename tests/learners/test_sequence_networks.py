@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 from learners.neural.deepcre import DeepCRE  # noqa: E402
 from learners.neural.inputs import shifted  # noqa: E402
 from learners.neural.motif_scan import MotifScan  # noqa: E402
+from learners.neural.objective import Quartiles  # noqa: E402
 from learners.neural.onehot_cnn import OneHotCNN  # noqa: E402
 from learners.neural.onehot_layers import SameConv, SameMaxPool  # noqa: E402
 from learners.neural.onehot_network import segment_means  # noqa: E402
@@ -86,6 +87,90 @@ def test_deepcre_as_published() -> None:
     plan = DeepCRE(preset="paper").plan()
     assert (plan.optimiser, plan.learning_rate, plan.batch_size) == ("adam", 1e-4, 64)
     assert (plan.patience, plan.plateau_patience, plan.plateau_factor) == (10, 5, 0.1)
+    assert DeepCRE(preset="paper").settings["objective"] == "quartiles"
+
+
+def test_published_networks_start_as_in_keras_and_small_ones_are_normalised() -> None:
+    for made in (
+        lambda preset: DeepCRE(preset=preset).build(STORE, 1),
+        lambda preset: sized(PhytoExprCNN(preset=preset).members[0]).build(STORE, 1),
+    ):
+        published, small = made("paper"), made("small")
+        for layer in published.blocks.modules():
+            if isinstance(layer, torch.nn.Conv1d):
+                bound = (6 / (layer.in_channels + layer.out_channels) / layer.kernel_size[0]) ** 0.5
+                assert 0.9 * bound < float(layer.weight.detach().abs().max()) <= bound
+                assert not layer.bias.any()
+        norms = [
+            sum(isinstance(m, torch.nn.BatchNorm1d) for m in n.modules())
+            for n in (published, small)
+        ]
+        pools = sum(isinstance(m, SameMaxPool) for m in small.modules())
+        assert norms == [0, pools]
+
+
+def test_without_normalisation_a_new_network_hardly_sees_the_sequence() -> None:
+    """Which is why ``small`` has it: training may never leave the mean."""
+    codes = {"onehot": torch.randint(0, 4, (64, 2, 5000), dtype=torch.uint8)}
+    spread = {}
+    for normalise in (True, False):
+        torch.manual_seed(0)
+        network = DeepCRE(normalise=normalise, dropout=0.0).build(STORE, 1)
+        spread[normalise] = float(network(codes).detach().std())
+    assert spread[True] > 5 * spread[False]
+
+
+def test_quartiles_are_the_cross_entropy_of_another_library() -> None:
+    from sklearn.metrics import log_loss
+
+    rng = np.random.default_rng(0)
+    targets, scores = rng.normal(size=(80, 2)), rng.normal(size=(80, 2))
+    known = rng.random((80, 2)) > 0.2
+    cuts = np.array([np.quantile(targets[known[:, c], c], (0.25, 0.75)) for c in (0, 1)]).T
+    aim = Quartiles(*cuts)
+    found, count = aim(torch.tensor(scores), {}, torch.tensor(targets), torch.tensor(known * 1.0))
+    total, told = 0.0, 0
+    for c in (0, 1):
+        rows = known[:, c] & ((targets[:, c] <= cuts[0, c]) | (targets[:, c] >= cuts[1, c]))
+        top, odds = targets[rows, c] >= cuts[1, c], 1 / (1 + np.exp(-scores[rows, c]))
+        assert 0.45 < rows.sum() / known[:, c].sum() < 0.55
+        total, told = total + log_loss(top, odds, normalize=False), told + int(rows.sum())
+    assert (float(found), float(count)) == (pytest.approx(total, rel=1e-5), told)
+    assert aim.error(float(found), float(count)) == pytest.approx(total / told, rel=1e-5)
+
+
+def test_deepcre_learns_quartiles_and_predicts_in_the_unit_of_the_target(tmp_path: Path) -> None:
+    data = simulate("codes", genes=240)
+    train, valid, unlabelled = data.train, data.valid, data.valid.without_targets()
+    learner = DeepCRE(objective="quartiles", epochs=4)
+    learner.fit(train, valid, seed=0, budget=ONE)
+    found, odds = learner.predict(unlabelled)[:, 0], super(DeepCRE, learner).predict(unlabelled)
+    truth = valid.require_targets()[:, 0]
+    slope, intercept = np.polyfit(odds[:, 0], truth, 1)
+    assert found == pytest.approx(intercept + slope * odds[:, 0], abs=1e-8)
+    learner.save(tmp_path)
+    assert DeepCRE.load(tmp_path).predict(unlabelled)[:, 0] == pytest.approx(found, abs=1e-6)
+
+    # Genes between the quartiles are not learned from: other values there change nothing.
+    targets = train.require_targets().copy()
+    low, high = np.quantile(targets, (0.25, 0.75), axis=0)
+    between = (targets > low) & (targets < high)
+    order = np.sort(targets[between])
+    targets[between] = np.random.default_rng(0).permutation(order)
+    again = DeepCRE(objective="quartiles", epochs=4)
+    again.fit(train.with_targets(targets), valid, seed=0, budget=ONE)
+    assert again.predict(unlabelled)[:, 0] == pytest.approx(found, abs=1e-6)
+
+
+def test_deepcre_refuses_targets_without_quartiles() -> None:
+    data = simulate("codes", genes=60)
+    targets = np.where(np.arange(len(data.train)) % 10 == 0, 1.0, 0.0)[:, None]
+    with pytest.raises(InputError, match=r"no quartiles to tell apart, half of .* are at 0; use"):
+        DeepCRE(objective="quartiles").fit(
+            data.train.with_targets(targets), data.valid, seed=0, budget=ONE
+        )
+    with pytest.raises(UnknownNameError, match="'quartiles'"):
+        DeepCRE(objective="quartile")
 
 
 def test_phytoexpr_transformer_as_published() -> None:
@@ -155,6 +240,18 @@ def test_weights_of_the_ensemble_are_those_of_another_library() -> None:
         model.fit(predicted[rows, :, column], truth[rows, column] + 3)
         assert weight[:, column] == pytest.approx(model.coef_, abs=1e-8)
         assert intercept[column] == pytest.approx(model.intercept_, abs=1e-8)
+
+
+def test_a_network_that_learned_nothing_has_no_weight() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(90, 1))
+    good, flat = truth + rng.normal(size=(90, 1)), 0.5 + 1e-4 * truth
+    weight, intercept = stacked(np.stack([good, flat], axis=1), truth, np.ones((90, 1), bool))
+    alone, _ = stacked(good[:, None], truth, np.ones((90, 1), bool))
+    assert weight[:, 0] == pytest.approx([alone[0, 0], 0.0], abs=1e-9)
+    weight, intercept = stacked(np.stack([flat, flat], axis=1), truth, np.ones((90, 1), bool))
+    assert not weight.any()
+    assert intercept == pytest.approx(truth.mean(axis=0))
 
 
 def test_the_ensemble_is_joined_on_validation_rows_alone() -> None:
@@ -323,6 +420,8 @@ def test_unknown_presets_and_values_are_refused() -> None:
         DeepCRE(preset="papre")
     with pytest.raises(InputError, match="not a number"):
         DeepCRE(learning_rate="low")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="neither true nor false"):
+        DeepCRE(normalise="no")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="preset small has 3"):
         PhytoExprCNN(models=4)
     with pytest.raises(InputError, match="at least 1"):
