@@ -25,6 +25,7 @@ from learners.members import Member, parse_members
 from learners.per_target import PerTarget
 from learners.registry import get_learner, make_learner
 from learners.targets import observed
+from learners.weighing import weigh
 
 
 class Stack:
@@ -214,35 +215,6 @@ def inner_folds(batch: FeatureBatch, count: int, seed: int) -> NDArray[np.int64]
         fold_of[family] = filled.argmin()
         filled[fold_of[family]] += sizes[family]
     return fold_of[code]
-
-
-def weigh(
-    unseen: NDArray[np.float64], labels: NDArray[np.float64], mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Non-negative least squares of the labels on predictions, with an intercept, per target.
-
-    Parameters
-    ----------
-    unseen : float64 array, shape (members, n, t)
-    labels : float64 array, shape (n, t)
-    mask : bool array, shape (n, t)
-        Which labels are observed.
-
-    Returns
-    -------
-    weight : float64 array, shape (members, t)
-    intercept : float64 array, shape (t,)
-    """
-    from scipy.optimize import nnls
-
-    members, _, targets = unseen.shape
-    weight, intercept = np.zeros((members, targets)), np.zeros(targets)
-    for target in range(targets):
-        rows = mask[:, target]
-        x, y = unseen[:, rows, target].T, labels[rows, target]
-        weight[:, target] = nnls(x - x.mean(axis=0), y - y.mean())[0]
-        intercept[target] = y.mean() - x.mean(axis=0) @ weight[:, target]
-    return weight, intercept
 
 
 def _seen_by(member: Member, batch: FeatureBatch) -> FeatureBatch:

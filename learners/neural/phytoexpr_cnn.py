@@ -20,6 +20,7 @@ from learners.neural.phytoexpr_transformer import check_output
 from learners.neural.presets import PresetLearner, Shares
 from learners.search import Choice, Range, SearchSpace
 from learners.targets import observed
+from learners.weighing import weigh
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,9 +33,6 @@ PAPER_MODELS: Final = (
     *((blocks, 2, outside, 16) for outside in _OUTSIDE for blocks in (2, 3, 4)),
 )
 """Blocks, dense layers with the output, bp outside, width of the filters, of 27 networks."""
-
-FLAT: Final = 0.01
-"""Predictions of which standard deviation, in that of the targets, count as constant."""
 
 SMALL_MODELS: Final = ((2, 2, 2000, 8), (3, 2, 3000, 8), (4, 3, 4000, 8))
 
@@ -206,8 +204,8 @@ class PhytoExprCNN:
             member.fit(train, valid, seed=seed + 1000 * number, budget=shares.next())
         self.learning_curve = self.members[0].learning_curve
         unlabelled = valid.without_targets()
-        predicted = np.stack([member.predict(unlabelled) for member in self.members], axis=1)
-        self.weight, self._intercept = stacked(predicted, valid.require_targets(), observed(valid))
+        predicted = np.stack([member.predict(unlabelled) for member in self.members])
+        self.weight, self._intercept = weigh(predicted, valid.require_targets(), observed(valid))
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t)."""
@@ -242,40 +240,3 @@ class PhytoExprCNN:
             _Member.load(path / f"model_{number:02d}") for number in range(len(learner.members))
         ]
         return learner
-
-
-def stacked(
-    predicted: NDArray[np.float64], targets: NDArray[np.float64], known: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights ≥ 0 and intercept of the least squared error, target by target.
-
-    Breiman, Machine Learning 24:49, 1996: such weights cannot play networks that agree off
-    against each other. A network whose predictions vary by less than a hundredth of the targets has
-    learned nothing; it gets no weight, where the regression would multiply its rounding errors.
-
-    Parameters
-    ----------
-    predicted : float64 array, shape (n, model, t)
-    targets, known : float64 and bool arrays, shape (n, t)
-
-    Returns
-    -------
-    weight : float64 array, shape (model, t)
-    intercept : float64 array, shape (t,)
-    """
-    from scipy.optimize import nnls
-
-    weight = np.zeros(predicted.shape[1:])
-    intercept = np.zeros(predicted.shape[2])
-    for column in range(predicted.shape[2]):
-        rows = known[:, column]
-        if not rows.any():
-            weight[:, column] = 1 / len(weight)
-            continue
-        x, y = predicted[rows, :, column], targets[rows, column]
-        told = x.std(axis=0) > FLAT * y.std()
-        if told.any():  # of no columns at all, SciPy's nnls ends the process
-            x_told = x[:, told]
-            weight[told, column] = nnls(x_told - x_told.mean(axis=0), y - y.mean())[0]
-        intercept[column] = y.mean() - x.mean(axis=0) @ weight[:, column]
-    return weight, intercept

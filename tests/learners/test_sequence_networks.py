@@ -22,11 +22,12 @@ from learners.neural.objective import Quartiles  # noqa: E402
 from learners.neural.onehot_cnn import OneHotCNN  # noqa: E402
 from learners.neural.onehot_layers import SameConv, SameMaxPool  # noqa: E402
 from learners.neural.onehot_network import segment_means  # noqa: E402
-from learners.neural.phytoexpr_cnn import PAPER_MODELS, PhytoExprCNN, stacked  # noqa: E402
+from learners.neural.phytoexpr_cnn import PAPER_MODELS, PhytoExprCNN  # noqa: E402
 from learners.neural.phytoexpr_networks import Output, TransformerSize, _Attention  # noqa: E402
 from learners.neural.phytoexpr_transformer import PhytoExprTransformerLearner  # noqa: E402
 from learners.neural.training import reproducible  # noqa: E402
 from learners.targets import TargetScale  # noqa: E402
+from learners.weighing import weigh  # noqa: E402
 
 ONE = Budget(threads=1)
 QUICK = Budget(threads=1, rounds=2)
@@ -224,42 +225,12 @@ def test_phytoexpr_ensemble_has_27_networks_of_the_published_types() -> None:
             assert network.output.activation == "relu"
 
 
-def test_weights_of_the_ensemble_are_those_of_another_library() -> None:
-    from sklearn.linear_model import LinearRegression
-
-    rng = np.random.default_rng(1)
-    truth = rng.normal(size=(90, 2))
-    predicted = (
-        truth[:, None, :] + rng.normal(size=(90, 4, 2)) * np.array([0.3, 0.6, 1, 9])[:, None]
-    )
-    known = rng.random((90, 2)) > 0.2
-    weight, intercept = stacked(predicted, np.where(known, truth + 3, np.nan), known)
-    for column in range(2):
-        rows = known[:, column]
-        model = LinearRegression(positive=True)
-        model.fit(predicted[rows, :, column], truth[rows, column] + 3)
-        assert weight[:, column] == pytest.approx(model.coef_, abs=1e-8)
-        assert intercept[column] == pytest.approx(model.intercept_, abs=1e-8)
-
-
-def test_a_network_that_learned_nothing_has_no_weight() -> None:
-    rng = np.random.default_rng(1)
-    truth = rng.normal(size=(90, 1))
-    good, flat = truth + rng.normal(size=(90, 1)), 0.5 + 1e-4 * truth
-    weight, intercept = stacked(np.stack([good, flat], axis=1), truth, np.ones((90, 1), bool))
-    alone, _ = stacked(good[:, None], truth, np.ones((90, 1), bool))
-    assert weight[:, 0] == pytest.approx([alone[0, 0], 0.0], abs=1e-9)
-    weight, intercept = stacked(np.stack([flat, flat], axis=1), truth, np.ones((90, 1), bool))
-    assert not weight.any()
-    assert intercept == pytest.approx(truth.mean(axis=0))
-
-
 def test_the_ensemble_is_joined_on_validation_rows_alone() -> None:
     data = simulate("codes", genes=240)
     learner = PhytoExprCNN(models=2, epochs=3)
     learner.fit(data.train, data.valid, seed=0, budget=ONE)
-    members = np.stack([m.predict(data.valid.without_targets()) for m in learner.members], axis=1)
-    weight, _ = stacked(members, data.valid.require_targets(), observed(data.valid))
+    members = np.stack([m.predict(data.valid.without_targets()) for m in learner.members])
+    weight, _ = weigh(members, data.valid.require_targets(), observed(data.valid))
     assert np.array_equal(weight, learner.weight)
     found = learner.predict(data.test.without_targets())
     parts = np.stack([m.predict(data.test.without_targets()) for m in learner.members])
