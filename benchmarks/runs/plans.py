@@ -138,6 +138,12 @@ class LearnerPlan:
         known = dict(getattr(self.make(), "settings", {}))
         return {name: known[name] for name in self.info.defaults if name in known}
 
+    @cached_property
+    def checkpoint_digests(self) -> list[str]:
+        """Of the weights that it and its members begin with, for learners that have such."""
+        made = [self.make(), *(make_learner(one.learner, one.params) for one in self.members)]
+        return [found for one in made if (found := getattr(one, "checkpoint_digest", ""))]
+
     @property
     def requires(self) -> tuple[str, ...]:
         """Modules that decide its numbers."""
@@ -314,7 +320,8 @@ def identity_of(
     spread over several) stand among the parameters as ``budget.rounds`` …; threads and device
     do not, nor who fits which fold. The store stands with the
     digest of what the run reads of it, so that an embedder, a species or a variant set added
-    later leaves the run as it is.
+    later leaves the run as it is. Weights that a learner begins with stand with the digest of their
+    content: others in the same folder are another run.
     """
     about = store.attrs.get("meristem", {})
     limits = {
@@ -338,6 +345,7 @@ def identity_of(
             "control": learner.info.control,
             "inputs": sorted(learner.info.inputs),
             **({"members": [str(one) for one in learner.members]} if learner.members else {}),
+            **({"checkpoints": found} if (found := learner.checkpoint_digests) else {}),
         },
         "features": learner.features,
         "seed": seed,

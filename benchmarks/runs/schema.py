@@ -52,7 +52,7 @@ _IDENTITY: Final = {
     "seed": _COUNT, "species": [_TEXT], "versions": {"*": _TEXT}, "labels_digest": _TEXT,
     "learner": {
         "name": _TEXT, "params": {}, "control": (bool,), "reference": _TEXT, "inputs": [_TEXT],
-        "members": [_TEXT],
+        "members": [_TEXT], "checkpoints": [_TEXT],
     },
     "split": {"name": _TEXT, "digest": _TEXT, "leakage_allowed": (bool,)},
     "store": {"digest": _TEXT, "schema_version": (str, int, float)},

@@ -182,6 +182,20 @@ class EnformerLearner(PresetLearner):
         window = params.get("window")
         return f"genome:{window}" if window else "genome"
 
+    @property
+    def checkpoint_digest(self) -> str:
+        """Digest of what it begins with, whatever its folder is called; empty for random weights.
+
+        Raises
+        ------
+        InputError
+            Where ``checkpoint`` names none.
+        """
+        from featurestore.embedders.checkpoint import find_checkpoint
+
+        name = self.parameters["checkpoint"]
+        return find_checkpoint(name).digest() if name else ""
+
     # -- the network -------------------------------------------------------------------------
 
     def fit(self, train: FeatureBatch, valid: FeatureBatch, *, seed: int, budget: Budget) -> None:

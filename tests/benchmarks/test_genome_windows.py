@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from io import StringIO
 
@@ -166,3 +167,32 @@ def test_lines_are_not_read_in_windows_of_the_genome(sample, fake, tmp_path):
     options = RunOptions(["track_fakes:PromoterGc@genome:600"], task="variants", out=tmp_path)
     with pytest.raises(InputError, match="windows of the genome know no lines"):
         plan_runs(store, options)
+
+
+def test_other_weights_in_the_same_folder_are_another_run(sample, tmp_path):
+    torch = pytest.importorskip("torch")
+    from featurestore.embedders.enformer import Enformer, EnformerConfig
+
+    _, store = sample
+    weights = tmp_path / "weights"
+
+    def plans(learner):
+        params = [f"checkpoint={weights}"] if learner == "enformer" else []
+        options = RunOptions([learner], out=tmp_path, params=params)
+        (plan,) = plan_runs(store, options)
+        return plan.name, plan.identity["learner"]["checkpoints"]
+
+    member = json.dumps(
+        [{"learner": "enformer", "params": {"checkpoint": str(weights)}}, {"learner": "ridge"}]
+    )
+    seen = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        Enformer(EnformerConfig.preset("tiny")).save_pretrained(weights)
+        seen.append([plans("enformer"), plans(f"stack({member})")])
+    first, second, again = seen
+    assert again == first
+    for one, other in zip(first, second, strict=True):
+        assert one[0] != other[0]
+        assert one[1] != other[1]
+        assert len(one[1]) == 1
