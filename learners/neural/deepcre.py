@@ -157,22 +157,22 @@ class DeepCRE(PresetLearner):
         Raises
         ------
         InputError
-            If the bottom and the top quartile of a target have a value in common.
+            If a target is observed in no training gene, or its bottom and top quartile have a value in common.
         """
         super().prepare(network, train)
         self._line = None
         if self.settings["objective"] != "quartiles":
             return
-        targets, known = train.require_targets(), observed(train)
-        columns = range(targets.shape[1])
-        cuts = np.stack([np.quantile(targets[known[:, c], c], (0.25, 0.75)) for c in columns], 1)
-        same = np.flatnonzero(cuts[0] == cuts[1])
-        if len(same):
-            raise InputError(
-                f"deepcre: target {same[0]} has no quartiles to tell apart, half of the training genes "
-                f"are at {cuts[0, same[0]]:g}; use objective=value or another target"
-            )
-        self._quartiles = self._scale.apply(cuts)
+        cuts = []
+        for column, values in enumerate(_observed_columns(train)):
+            low, high = np.quantile(values, (0.25, 0.75))
+            if low == high:
+                raise InputError(
+                    f"deepcre: target {column} has no quartiles to tell apart, half of the training "
+                    f"genes are at {low:g}; use objective=value or another target"
+                )
+            cuts.append((low, high))
+        self._quartiles = self._scale.apply(np.array(cuts).T)
 
     def objective(self) -> Objective | None:
         """Squared error, or cross-entropy of quartiles."""
@@ -184,16 +184,9 @@ class DeepCRE(PresetLearner):
         """Give log-odds the unit of the target, by a line through the validation genes."""
         if self._quartiles is None:
             return
-        scores, targets, known = (
-            super().predict(valid.without_targets()),
-            valid.require_targets(),
-            observed(valid),
-        )
-        lines = [
-            _line_through(scores[known[:, c], c], targets[known[:, c], c])
-            for c in range(targets.shape[1])
-        ]
-        self._line = np.array(lines).T
+        scores = valid.with_targets(super().predict(valid.without_targets()))
+        pairs = zip(_observed_columns(scores), _observed_columns(valid), strict=True)
+        self._line = np.array([_line_through(*pair) for pair in pairs]).T
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t)."""
@@ -206,7 +199,20 @@ class DeepCRE(PresetLearner):
 
     def take_extra(self, extra: Mapping[str, Any]) -> None:
         """Take up what :meth:`extra` gave."""
-        self._line = np.array(extra["line"]) if "line" in extra else None
+        quartiles = self.settings["objective"] == "quartiles"
+        self._line = np.array(extra["line"]) if quartiles else None
+
+
+def _observed_columns(batch: FeatureBatch) -> list[NDArray[np.float64]]:
+    """Of each target, the values of the rows in which it is observed."""
+    targets, known = batch.require_targets(), observed(batch)
+    lacking = np.flatnonzero(~known.any(axis=0))
+    if len(lacking):
+        raise InputError(
+            f"deepcre: target {lacking[0]} is observed in no gene of the training or validation "
+            f"families ({len(batch)} genes); use fewer folds or leave the target out"
+        )
+    return [targets[known[:, column], column] for column in range(targets.shape[1])]
 
 
 def _line_through(scores: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, float]:

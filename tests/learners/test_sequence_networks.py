@@ -170,6 +170,12 @@ def test_deepcre_refuses_targets_without_quartiles() -> None:
         DeepCRE(objective="quartiles").fit(
             data.train.with_targets(targets), data.valid, seed=0, budget=ONE
         )
+    for side in (0, 1):
+        masks = [np.ones((len(one), 1), bool) for one in (data.train, data.valid)]
+        masks[side][:] = False
+        sides = [one.with_mask(m) for one, m in zip((data.train, data.valid), masks, strict=True)]
+        with pytest.raises(InputError, match="target 0 is observed in no gene"):
+            DeepCRE(objective="quartiles", epochs=1).fit(*sides, seed=0, budget=ONE)
     with pytest.raises(UnknownNameError, match="'quartiles'"):
         DeepCRE(objective="quartile")
 
