@@ -17,6 +17,7 @@ from learners.batch import FeatureBatch
 from learners.neural.presets import PresetLearner
 from learners.search import Choice, Range, SearchSpace
 from learners.targets import observed
+from learners.weighing import weigh
 
 if TYPE_CHECKING:
     from torch import nn
@@ -157,15 +158,20 @@ class DeepCRE(PresetLearner):
         Raises
         ------
         InputError
-            If a target is observed in no training gene, or its bottom and top quartile have a value in common.
+            If a target is observed in no training gene, or its quartiles have a value in common.
         """
         super().prepare(network, train)
         self._line = None
         if self.settings["objective"] != "quartiles":
             return
-        cuts = []
-        for column, values in enumerate(_observed_columns(train)):
-            low, high = np.quantile(values, (0.25, 0.75))
+        cuts, known = [], observed(train)
+        for column, targets in enumerate(train.require_targets().T):
+            if not known[:, column].any():
+                raise InputError(
+                    f"deepcre: target {column} is observed in none of {len(train)} training genes; "
+                    "use fewer folds or leave the target out"
+                )
+            low, high = np.quantile(targets[known[:, column]], (0.25, 0.75))
             if low == high:
                 raise InputError(
                     f"deepcre: target {column} has no quartiles to tell apart, half of the training "
@@ -181,12 +187,15 @@ class DeepCRE(PresetLearner):
         return None if self._quartiles is None else Quartiles(*self._quartiles)
 
     def conclude(self, train: FeatureBatch, valid: FeatureBatch) -> None:
-        """Give log-odds the unit of the target, by a line through the validation genes."""
+        """Give log-odds the unit of the target, by a line through the validation genes.
+
+        It does not fall: where the classifier learned nothing, all genes are predicted alike.
+        """
         if self._quartiles is None:
             return
-        scores = valid.with_targets(super().predict(valid.without_targets()))
-        pairs = zip(_observed_columns(scores), _observed_columns(valid), strict=True)
-        self._line = np.array([_line_through(*pair) for pair in pairs]).T
+        scores = super().predict(valid.without_targets())
+        weight, intercept = weigh(scores[None], valid.require_targets(), observed(valid))
+        self._line = np.stack([intercept, weight[0]])
 
     def predict(self, batch: FeatureBatch) -> NDArray[np.float64]:
         """Predict, shape (n, t)."""
@@ -201,23 +210,3 @@ class DeepCRE(PresetLearner):
         """Take up what :meth:`extra` gave."""
         quartiles = self.settings["objective"] == "quartiles"
         self._line = np.array(extra["line"]) if quartiles else None
-
-
-def _observed_columns(batch: FeatureBatch) -> list[NDArray[np.float64]]:
-    """Of each target, the values of the rows in which it is observed."""
-    targets, known = batch.require_targets(), observed(batch)
-    lacking = np.flatnonzero(~known.any(axis=0))
-    if len(lacking):
-        raise InputError(
-            f"deepcre: target {lacking[0]} is observed in no gene of the training or validation "
-            f"families ({len(batch)} genes); use fewer folds or leave the target out"
-        )
-    return [targets[known[:, column], column] for column in range(targets.shape[1])]
-
-
-def _line_through(scores: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, float]:
-    """Intercept and slope of least squares; a flat line where all scores are one."""
-    away = scores - scores.mean()
-    spread = float(away @ away)
-    slope = float(away @ targets) / spread if spread else 0.0
-    return float(targets.mean() - slope * scores.mean()), slope
