@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.effects.areas import AREAS
 from benchmarks.effects.join import Joined
+from benchmarks.scores.areas import AREAS
 from benchmarks.scores.stats import family_weights, percentile_interval
 from featurestore.errors import InputError
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.effects.areas import AREAS
 from benchmarks.long_range import contributions as parts
 from benchmarks.long_range.attribution import attention, gradient_x_input, integrated_gradients
 from benchmarks.long_range.genes import Element, Gene, near, read_elements
@@ -20,6 +19,7 @@ from benchmarks.long_range.responses import Responses
 from benchmarks.long_range.saturation import strength
 from benchmarks.long_range.session import Session
 from benchmarks.runs.files import write_atomic
+from benchmarks.scores.areas import AREAS
 from benchmarks.scores.stats import family_weights, percentile_interval
 from benchmarks.text import align, number
 from featurestore.errors import InputError, MissingDependencyError

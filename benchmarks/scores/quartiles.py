@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.effects.areas import auroc
 from benchmarks.runs.files import RunResult, read_runs
+from benchmarks.scores.areas import auroc
 from benchmarks.scores.stats import family_weights, percentile_interval
 from featurestore.errors import InputError
 
@@ -72,7 +72,7 @@ def _of_run(predictions: pd.DataFrame, bootstrap: int, seed: int) -> Iterator[tu
     for species, own in labelled.groupby("species", sort=True):
         low, high = own["y_true"].quantile([0.25, 0.75])
         told = own[(own["y_true"] <= low) | (own["y_true"] >= high)]
-        if low == high or told.empty:
+        if low == high:
             continue
         family, names = pd.factorize(told["family"].fillna("gene " + told["gene"]))
         top = np.asarray(told["y_true"] >= high, np.float64)

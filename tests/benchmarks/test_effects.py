@@ -16,9 +16,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.cli import bench
 from benchmarks.effects.api import assess
-from benchmarks.effects.areas import auprc, auroc
 from benchmarks.effects.classify import Forest
 from benchmarks.effects.measured import read_measured
+from benchmarks.scores.areas import auprc, auroc
 from featurestore.errors import InputError, UnknownNameError
 from featurestore.score.tracks.outputs import Result, write
 from featurestore.score.tracks.plan import Row
